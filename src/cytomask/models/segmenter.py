@@ -1,0 +1,107 @@
+"""The contract that every model family fulfils.
+
+Training, tuning, tiling, evaluation and serving are written once, against this class.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from cytomask.instances import Instances
+from cytomask.label_layers import LabelLayers
+from cytomask.models.proposals import Proposals
+
+
+class SegmenterConfig(BaseModel):
+    """All that is needed to rebuild a network. Families add their own fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    in_channels: int = Field(1, ge=1, description="channels of the network's input")
+    classes: tuple[str, ...] = Field(("object",), min_length=1, description="names of the object classes, in order")
+
+
+class Postprocess(BaseModel):
+    """What turns proposals into instances. Families add their own thresholds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    score_threshold: float = Field(0.5, ge=0, le=1, description="proposals below this score are dropped")
+
+
+class Segmenter(nn.Module, ABC):
+    """A network together with the meaning of its output.
+
+    Class attributes name the family and its two configuration classes; ``stride`` and ``halo`` tell tiling what it
+    needs to know.
+    """
+
+    family: ClassVar[str]
+    config_class: ClassVar[type[SegmenterConfig]]
+    postprocess_class: ClassVar[type[Postprocess]]
+    #: True when an object must lie whole inside one tile's window to be found as from the whole image.
+    needs_whole_objects: ClassVar[bool] = True
+
+    def __init__(self, config: SegmenterConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @property
+    @abstractmethod
+    def stride(self) -> int:
+        """Input sides must be multiples of this many pixels."""
+
+    @property
+    @abstractmethod
+    def halo(self) -> int:
+        """A pixel further away than this cannot influence an output (the receptive field's radius, in pixels)."""
+
+    @abstractmethod
+    def targets(self, layers: LabelLayers) -> dict[str, np.ndarray]:
+        """Training targets of one patch. Pure; runs in the loader's workers."""
+
+    @abstractmethod
+    def losses(self, images: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Loss terms of a batch, already weighted: their sum is what is minimised."""
+
+    @abstractmethod
+    def propose(self, images: Tensor, postprocess: Postprocess) -> list[Proposals]:
+        """Run the network on ``images`` (float32 ``(B, C, Y, X)``); return the proposals of each image."""
+
+    @abstractmethod
+    def resolve(
+        self,
+        proposals: Proposals,
+        postprocess: Postprocess,
+        shape: tuple[int, int],
+        scale: tuple[float, float] = (1.0, 1.0),
+    ) -> Instances:
+        """Settle conflicts between proposals and render what survives.
+
+        Parameters
+        ----------
+        proposals
+            In pixels of the network's input; those below ``postprocess.score_threshold`` are dropped here again, so
+            that one generous :meth:`propose` serves many thresholds.
+        shape
+            Height and width of the native image, in native pixels.
+        scale
+            Network pixels per native pixel, along y and x.
+        """
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor, postprocess: Postprocess) -> list[Instances]:
+        """Segment a batch of images, each as one tile: ``float32 (B, C, Y, X)`` in, one ``Instances`` each out."""
+        shape = (int(images.shape[-2]), int(images.shape[-1]))
+        return [self.resolve(p, postprocess, shape) for p in self.propose(images, postprocess)]
+
+    @classmethod
+    def propose_from_data(cls, statistics: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """Settings that fit the data's object sizes, and the reasons. Families override what they can derive."""
+        return {}, []

@@ -1,0 +1,76 @@
+"""Writing results so that nothing is ever half-written or lost.
+
+A file is written beside its target under a temporary name and moved into place when it is complete.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from cytomask.errors import OutputError
+
+
+def output_folder(path: str | Path) -> Path:
+    """Make a folder (and its parents) for results, and make sure that it can be written to.
+
+    Raises
+    ------
+    OutputError
+        If the path is a file, or the folder cannot be made or written to.
+    """
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(
+            "the output folder is a file", where=folder, fix="name a folder, or move the file out of the way"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(
+            "the output folder cannot be written to",
+            where=folder,
+            found=error.strerror or error,
+            fix="choose another folder with --out, or mend its permissions",
+        ) from error
+    return folder
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path with the same suffix; move it to ``path`` when the block ends well, else delete it.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written (no folder, no permission, no space).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with replacing(folder / "a.txt") as temporary:
+    ...     _ = temporary.write_text("whole")
+    >>> [p.name for p in folder.iterdir()]
+    ['a.txt']
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    except OSError as error:
+        raise OutputError(
+            "the file cannot be written",
+            where=target,
+            found=error.strerror or error,
+            fix="check the folder, its permissions and the free disk space",
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()

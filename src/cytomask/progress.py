@@ -1,0 +1,87 @@
+"""Progress for people: a bar on a terminal, plain lines elsewhere, nothing when quiet.
+
+Everything goes to stderr, so that stdout stays free for results.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_quiet = False
+
+#: Seconds between two plain progress lines where there is no terminal.
+LINE_EVERY = 10.0
+
+
+def set_quiet(quiet: bool) -> None:
+    """Switch all progress output off or on."""
+    global _quiet
+    _quiet = quiet
+
+
+def say(message: str) -> None:
+    """Print one line of information on stderr."""
+    if not _quiet:
+        print(message, file=sys.stderr, flush=True)
+
+
+def warn(message: str) -> None:
+    """Print a warning on stderr, also when quiet: it tells of something that may spoil a result."""
+    print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
+def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """Yield ``items`` and show how far the loop is.
+
+    Parameters
+    ----------
+    items
+        What is looped over.
+    description
+        What is being done, such as ``"predicting"``.
+    total
+        How many items there are, when ``items`` has no length.
+
+    Examples
+    --------
+    >>> set_quiet(True)
+    >>> sum(track(range(4), "adding"))
+    6
+    >>> set_quiet(False)
+    """
+    if total is None:
+        total = len(items) if hasattr(items, "__len__") else None
+    if _quiet or (total is not None and total <= 1):
+        yield from items
+    elif sys.stderr.isatty():
+        yield from _bar(items, description, total)
+    else:
+        yield from _lines(items, description, total)
+
+
+def _bar(items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(description, total=total)
+        for item in items:
+            yield item
+            progress.advance(task)
+
+
+def _lines(items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
+    last = time.monotonic()
+    of = f"/{total}" if total is not None else ""
+    for done, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - last >= LINE_EVERY:
+            print(f"{description}: {done}{of}", file=sys.stderr, flush=True)
+            last = now
