@@ -7,6 +7,7 @@ stderr and exits with 2; a traceback is shown only with ``--debug``.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 
 class CytomaskError(Exception):
@@ -77,3 +78,13 @@ class OutputError(CytomaskError):
 
 class TrainingError(CytomaskError):
     """Training cannot go on."""
+
+
+def first_problem(error: Any) -> str:
+    """Put the first finding of a pydantic ``ValidationError`` into one line: where, what, and the value.
+
+    (Typed loosely, so that this lowest module needs no third-party import.)
+    """
+    problem = error.errors()[0]
+    place = ".".join(str(part) for part in problem["loc"]) or "(top level)"
+    return f"{place}: {problem['msg']} (got {problem.get('input')!r})"
