@@ -1,0 +1,73 @@
+"""``cytomask predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def predict(
+    model: Annotated[str, typer.Argument(help="A shipped model's name (nuclei), a bundle, or a run's folder.")],
+    images: Annotated[list[str], typer.Argument(help="Images, folders of images, or quoted globs.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")],
+    save: Annotated[
+        str, typer.Option(help="What to write, comma-separated: labels, overlay, table, coco.")
+    ] = "labels,overlay,table,coco",
+    channels: Annotated[
+        str | None, typer.Option(help="Channels to use, by name or number, comma-separated: DAPI or 0.")
+    ] = None,
+    diameter: Annotated[
+        str | None, typer.Option(help="Typical object diameter in pixels of the image, or auto to estimate it.")
+    ] = None,
+    pixel_size: Annotated[
+        float | None, typer.Option(help="µm per pixel, where the file does not say it or is wrong.")
+    ] = None,
+    score_threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Keep objects above this score [the model's own].")
+    ] = None,
+    nms_threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Overlap above which the weaker object goes [the model's own].")
+    ] = None,
+    tile: Annotated[int | None, typer.Option(min=64, help="Side of a tile in network pixels [chosen]." )] = None,
+    overlap: Annotated[int | None, typer.Option(min=0, help="Overlap of tiles in network pixels [chosen].")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Tiles per network call.")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    axes: Annotated[str | None, typer.Option(help="Axes of the files where they are not told: YX, CYX, YXC.")] = None,
+    plane: Annotated[int | None, typer.Option(min=0, help="Which plane of a stack or movie to use, from 0.")] = None,
+    table_format: Annotated[str, typer.Option(help="csv or parquet.")] = "csv",
+) -> None:
+    """Segment images: label images, overlays, object tables, COCO results."""
+    from cytomask.workflows.predict import predict_images
+
+    summary = predict_images(
+        model,
+        images,
+        out,
+        save=tuple(part.strip() for part in save.split(",") if part.strip()),
+        channels=_channels(channels),
+        diameter=diameter,
+        pixel_size=pixel_size,
+        thresholds={"score_threshold": score_threshold, "nms_threshold": nms_threshold},
+        tile=tile,
+        overlap=overlap,
+        batch_size=batch,
+        device=device,
+        precision=precision,
+        axes=axes,
+        plane=plane,
+        table_format=table_format,
+    )
+    for line in summary.lines():
+        typer.echo(line)
+    if summary.failed:
+        raise typer.Exit(2)
+
+
+def _channels(text: str | None) -> list[str | int] | None:
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    return [int(part) if part.isdigit() else part for part in parts]

@@ -1,0 +1,29 @@
+"""``cytomask train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    experiment: Annotated[str, typer.Argument(help="An experiment's YAML file, or a recipe's name (nuclei).")],
+    data: Annotated[
+        str | None, typer.Option("--data", "-d", help="The data set, instead of the experiment's data.path.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="Override a setting: training.epochs=50. May be repeated.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The run's folder [runs/NAME].")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+) -> None:
+    """Train a model on annotated images; writes a run folder with the model bundle."""
+    from cytomask.workflows.train import train_experiment
+
+    result = train_experiment(experiment, data=data, overrides=set_ or [], out=out, resume=resume)
+    for line in result.lines():
+        typer.echo(line)
+    if result.interrupted:
+        raise typer.Exit(130)

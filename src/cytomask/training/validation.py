@@ -1,0 +1,44 @@
+"""Validation images: whole, as prediction will see them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from cytomask.label_layers import LabelLayers
+from cytomask.models.segmenter import Segmenter
+from cytomask.training.module import pad_to_stride
+
+
+class ValidationImages(Dataset):
+    """Whole images with their targets and their truth as instances.
+
+    Parameters
+    ----------
+    pairs
+        Normalised images ``float (C, Y, X)`` with their annotation; kept as float16 to save memory.
+    segmenter
+        Makes the targets and tells the stride.
+    """
+
+    def __init__(self, pairs: Sequence[tuple[np.ndarray, LabelLayers]], segmenter: Segmenter) -> None:
+        self.pairs = [(image.astype(np.float16), layers) for image, layers in pairs]
+        self.segmenter = segmenter
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        image, layers = self.pairs[index]
+        stride = self.segmenter.stride
+        padded = pad_to_stride(image.astype(np.float32), stride)
+        height, width = padded.shape[1:]
+        room = np.zeros((len(layers.layers), height, width), np.int32)
+        room[:, : layers.shape[0], : layers.shape[1]] = layers.layers
+        grown = LabelLayers(layers=room, classes=layers.classes, crowd=layers.crowd, class_names=layers.class_names)
+        targets = {name: torch.from_numpy(value) for name, value in self.segmenter.targets(grown).items()}
+        return {"image": torch.from_numpy(padded), "targets": targets, "truth": layers.to_instances()}

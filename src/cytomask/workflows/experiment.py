@@ -1,0 +1,156 @@
+"""The experiment: one YAML file that says everything about a training."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cytomask.data.augment import AugmentConfig
+from cytomask.data.channels import ChannelExpectation
+from cytomask.data.normalise import Normalisation, PercentileNormalisation
+from cytomask.errors import ConfigError, first_problem
+from cytomask.training.config import TrainingConfig
+
+RECIPES = Path(__file__).parent / "recipes"
+_STRICT = ConfigDict(extra="forbid")
+
+
+class DataSection(BaseModel):
+    """Which data, and how images become network input."""
+
+    model_config = _STRICT
+
+    path: str | None = Field(None, description="a data set YAML, or a folder with images/ and labels/")
+    train: str = Field("train", description="split to train on")
+    validation: str = Field("val", description="split to validate and tune on")
+    test: str = Field("test", description="split to test on")
+    channels: ChannelExpectation = Field(default_factory=ChannelExpectation)
+    chosen_channels: list[str | int] | None = Field(None, description="channels of the images to use, by name or number")
+    normalisation: Normalisation = Field(default_factory=PercentileNormalisation)
+    steps: list[Any] = Field(default_factory=list, description="preprocessing steps, in order")
+    balance: str | None = Field(None, description="column whose groups are drawn more evenly than they occur")
+    licence: str | None = Field(None, description="licence of the data, copied into the model")
+
+
+class PatchSection(BaseModel):
+    """How training patches are drawn."""
+
+    model_config = _STRICT
+
+    size: int = Field(256, ge=32, multiple_of=16, description="side in network pixels")
+    foreground: float = Field(0.9, ge=0, le=1, description="share of patches centred on an object")
+    cache_gb: float = Field(4.0, ge=0, description="memory for decoded images")
+
+
+class TuneSection(BaseModel):
+    """Whether thresholds are tuned on the validation split at the end."""
+
+    model_config = _STRICT
+
+    enabled: bool = True
+    max_images: int | None = Field(None, ge=1, description="at most so many validation images")
+
+
+class Experiment(BaseModel):
+    """An experiment. Unknown keys are errors, with the nearest known one named."""
+
+    model_config = _STRICT
+
+    name: str = Field("experiment", pattern=r"^[\w.-]+$")
+    description: str = ""
+    data: DataSection = Field(default_factory=DataSection)
+    model: dict[str, Any] = Field(default_factory=lambda: {"family": "star"}, description="family, and its settings")
+    patches: PatchSection = Field(default_factory=PatchSection)
+    augmentation: AugmentConfig = Field(default_factory=AugmentConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    tune: TuneSection = Field(default_factory=TuneSection)
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with cytomask."""
+    return sorted(p.stem for p in RECIPES.glob("*.yaml"))
+
+
+def read_experiment(source: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read an experiment from a YAML file or a recipe's name, and apply ``key.path=value`` overrides.
+
+    A relative ``data.path`` inside a file is meant from that file's folder.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing or wrong, or a key is unknown.
+
+    Examples
+    --------
+    >>> read_experiment("nuclei", ["training.epochs=3"]).training.epochs
+    3
+    """
+    path = Path(source)
+    recipe = RECIPES / f"{source}.yaml"
+    if not path.is_file():
+        if path.suffix or not recipe.is_file():
+            raise ConfigError(
+                "there is no such experiment", where=path,
+                expected="a YAML file, or a recipe: " + ", ".join(recipe_names()),
+            )
+        path = recipe
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError("the experiment cannot be read", where=path, found=str(error), expected="YAML") from error
+    if not isinstance(fields, dict):
+        raise ConfigError("the experiment is not a table of settings", where=path, found=type(fields).__name__)
+    data = fields.get("data")
+    if path != recipe and isinstance(data, dict) and isinstance(data.get("path"), str):
+        data["path"] = str((path.parent / Path(data["path"]).expanduser()).resolve())
+    for override in overrides:
+        _apply(fields, override)
+    try:
+        return Experiment.model_validate(fields)
+    except ValidationError as error:
+        raise ConfigError(
+            "the experiment has a wrong setting", where=path, found=first_problem(error), fix=_nearest(error)
+        ) from error
+
+
+def experiment_to_yaml(experiment: Experiment) -> str:
+    """Write an experiment with all its defaults filled in."""
+    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+
+
+def _apply(fields: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError("an override is not of the form key.path=value", found=override, expected="training.epochs=50")
+    *parents, leaf = key.split(".")
+    place: Any = fields
+    for parent in parents:
+        place = place.setdefault(parent, {})
+        if not isinstance(place, dict):
+            raise ConfigError("an override reaches into a setting that is not a table", found=override)
+    try:
+        place[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError("the value of an override is not YAML", found=override) from error
+
+
+def _nearest(error: ValidationError) -> str | None:
+    problem = error.errors()[0]
+    if problem["type"] != "extra_forbidden":
+        return None
+    *parents, wrong = (str(p) for p in problem["loc"])
+    model: Any = Experiment
+    for parent in parents:
+        field = getattr(model, "model_fields", {}).get(parent)
+        model = getattr(field, "annotation", None)
+    known = list(getattr(model, "model_fields", {}))
+    close = difflib.get_close_matches(wrong, known, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return ("known here: " + ", ".join(known)) if known else None

@@ -1,0 +1,82 @@
+"""Find models by name, path or run, and carry them about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cytomask.errors import BundleError, OutputError
+from cytomask.models.bundle import SPEC_NAME, Bundle, load_bundle, read_spec, spec_to_yaml, unzip_bundle, zip_bundle
+
+SHIPPED = Path(__file__).resolve().parents[1] / "models" / "shipped"
+#: Where a training run keeps its bundle.
+BUNDLE_IN_RUN = "bundle"
+
+
+def shipped_models() -> list[str]:
+    """Names of the models that come with cytomask."""
+    return sorted(p.parent.name for p in SHIPPED.glob(f"*/{SPEC_NAME}"))
+
+
+def find_model(model: str | Path) -> Path:
+    """Resolve a shipped name, a bundle (folder or zip) or a run's folder to the bundle's path.
+
+    Raises
+    ------
+    BundleError
+        If there is none.
+    """
+    path = Path(model)
+    if str(model) in shipped_models() and not (path / SPEC_NAME).is_file():
+        return SHIPPED / str(model)
+    if (path / SPEC_NAME).is_file() or path.is_file():
+        return path
+    if (path / BUNDLE_IN_RUN / SPEC_NAME).is_file():
+        return path / BUNDLE_IN_RUN
+    if path.is_dir() and (path / "experiment.yaml").is_file():
+        raise BundleError(
+            "the run has no model yet", where=path, fix=f"finish it: cytomask train {path} --resume"
+        )
+    raise BundleError(
+        "there is no such model", where=model,
+        expected="a shipped model (" + ", ".join(shipped_models()) + "), a bundle's folder or zip, or a run's folder",
+    )
+
+
+def load_model(model: str | Path) -> Bundle:
+    """Load a model by name, path or run."""
+    return load_bundle(find_model(model))
+
+
+def describe_models() -> list[str]:
+    """One line per shipped model."""
+    lines = []
+    for name in shipped_models():
+        spec = read_spec(SHIPPED / name)
+        lines.append(f"{name:<12} {spec.family}, classes {', '.join(spec.config.get('classes', []))}; "
+                     f"data {spec.training.data} ({spec.training.data_licence})")
+    return lines
+
+
+def describe_model(model: str | Path) -> str:
+    """The model's specification as text."""
+    path = find_model(model)
+    return f"# {path}\n{spec_to_yaml(read_spec(path))}".rstrip()
+
+
+def export_bundle(model: str | Path, target: str | Path) -> Path:
+    """Pack a model into one zip, which must not exist yet."""
+    path, target = find_model(model), Path(target)
+    if target.exists():
+        raise OutputError("the file exists already", where=target, fix="name another file, or remove it")
+    if path.is_file():
+        raise BundleError("the model is packed already", where=path)
+    load_bundle(path)  # what is handed on must work
+    return zip_bundle(path, target)
+
+
+def import_bundle(source: str | Path, folder: str | Path) -> Path:
+    """Unpack a zipped model into a new folder, after making sure that it works."""
+    load_bundle(source)
+    if Path(folder).exists() and any(Path(folder).iterdir()):
+        raise OutputError("the folder is not empty", where=folder, fix="name a new folder")
+    return unzip_bundle(source, folder)
