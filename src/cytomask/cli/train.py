@@ -16,7 +16,7 @@ def train(
     set_: Annotated[
         list[str] | None, typer.Option("--set", "-s", help="Override a setting: training.epochs=50. May be repeated.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The run's folder [runs/NAME].")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The run's folder (default: runs/NAME).")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
 ) -> None:
     """Train a model on annotated images; writes a run folder with the model bundle."""

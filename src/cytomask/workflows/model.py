@@ -1,0 +1,138 @@
+"""The Python door: load a model, predict, get instances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from cytomask.formats.images import read_image
+from cytomask.image import Image
+from cytomask.instances import Instances
+from cytomask.models.bundle import Bundle
+from cytomask.prediction.predictor import Predictor
+from cytomask.workflows.models import load_model
+
+
+class Model:
+    """A loaded model, ready to predict. Made by :func:`load`.
+
+    Attributes
+    ----------
+    bundle
+        The network and its specification.
+    predictor
+        The one prediction path, with the bundle's settings.
+    """
+
+    def __init__(self, bundle: Bundle, **settings: Any) -> None:
+        self.bundle = bundle
+        self.predictor = Predictor.from_bundle(bundle, **settings)
+
+    @property
+    def name(self) -> str:
+        return self.bundle.spec.name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the object classes; the name of class id ``c`` is ``classes[c - 1]``."""
+        return self.bundle.segmenter.config.classes
+
+    def predict(
+        self,
+        image: Image | np.ndarray | str | Path,
+        *,
+        axes: str | None = None,
+        channels: Sequence[str | int] | None = None,
+        diameter: float | Literal["auto"] | None = None,
+        **thresholds: float,
+    ) -> Instances:
+        """Segment one image.
+
+        Parameters
+        ----------
+        image
+            A file, an array, or an :class:`~cytomask.image.Image`. Any depth; grey, colour or several channels.
+        axes
+            Axes of a file or an array where they are not plain: ``"YX"``, ``"CYX"``, ``"YXC"``.
+        channels
+            Which channels to use, by name or number, when there are more than the model needs.
+        diameter
+            Typical object diameter in the image's pixels, or ``"auto"``.
+        **thresholds
+            Other thresholds than the model's: ``score_threshold=0.6``, ``nms_threshold=0.3``.
+
+        Returns
+        -------
+        Instances
+            In the image's own pixels.
+
+        Examples
+        --------
+        >>> from skimage import data
+        >>> model = load("nuclei")                                        # doctest: +SKIP
+        >>> labels = model.predict(data.human_mitosis()).to_labels()      # doctest: +SKIP
+        """
+        if isinstance(image, np.ndarray):
+            image = Image.from_array(image, axes=axes)
+        elif not isinstance(image, Image):
+            image = read_image(image, axes=axes)
+        postprocess = self.bundle.postprocess
+        if thresholds:
+            postprocess = override_thresholds(postprocess, thresholds)
+        return self.predictor.predict(image, diameter=diameter, channels=channels, postprocess=postprocess)
+
+
+def override_thresholds(postprocess: Any, thresholds: dict[str, float | None]) -> Any:
+    """Replace some of a model's thresholds; those that are None stay.
+
+    Raises
+    ------
+    ConfigError
+        If the family has no such threshold, or the value is out of range.
+    """
+    from pydantic import ValidationError
+
+    from cytomask.errors import ConfigError, first_problem
+
+    changed = {name: value for name, value in thresholds.items() if value is not None}
+    try:
+        return type(postprocess).model_validate({**postprocess.model_dump(), **changed})
+    except ValidationError as error:
+        raise ConfigError(
+            "a threshold is wrong", found=first_problem(error), expected=", ".join(type(postprocess).model_fields)
+        ) from error
+
+
+def load(
+    model: str | Path,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    tile: int | None = None,
+    overlap: int | None = None,
+    batch_size: int | None = None,
+) -> Model:
+    """Load a model by name, path or run.
+
+    Parameters
+    ----------
+    model
+        A shipped model's name (``"nuclei"``), a bundle's folder or zip, or a run's folder.
+    device
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+    precision
+        ``"auto"``, ``"float32"`` or ``"bfloat16"``.
+    tile, overlap, batch_size
+        How large images are cut; None chooses.
+
+    Raises
+    ------
+    BundleError
+        If there is no such model, or it is damaged.
+    """
+    return Model(
+        load_model(model), device=device, precision=precision, tile=tile, overlap=overlap, batch_size=batch_size
+    )
