@@ -18,8 +18,8 @@ def normalised_edt(labels: npt.NDArray[np.integer], grid: int = 1) -> npt.NDArra
     """Distance to the outside of the object, over the largest such distance in the object.
 
     Any other label counts as outside. What lies beyond the image's border is unknown and does not: an object cut by the
-    border is as deep there as if it went on. Only a single object that fills the whole image has nothing else around it;
-    for that one the border is outside.
+    border is as deep there as if it went on. Only an object that fills the whole image has nothing else around it; for
+    that one the border is outside.
 
     Parameters
     ----------
@@ -94,7 +94,8 @@ def _normalised_edt(labels, top, closed):  # type: ignore[no-untyped-def]
             while stop < width and labels[y, stop] == label:
                 stop += 1
             if label > 0:
-                _row_run(column[y], start, stop, start > 0 or closed, stop < width or closed, centre, floor, ends, out[y])
+                before, after = start > 0 or closed, stop < width or closed
+                _row_run(column[y], start, stop, before, after, centre, floor, ends, out[y])
                 largest = deepest[label]
                 for x in range(start, stop):
                     largest = max(largest, out[y, x])
