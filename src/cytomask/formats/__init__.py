@@ -1,1 +1,1 @@
-
+"""File formats of images and annotations, one file each."""
