@@ -33,7 +33,7 @@ class PercentileNormalisation(_Method):
     low: float = Field(1.0, ge=0, le=100, description="percentile that becomes 0")
     high: float = Field(99.8, ge=0, le=100, description="percentile that becomes 1")
     per_channel: bool | None = Field(
-        None, description="each channel by itself; by default a colour picture is taken jointly, separate channels singly"
+        None, description="each channel by itself; by default a colour picture jointly, other channels singly"
     )
     clip: tuple[float, float] | None = Field(None, description="lowest and highest value afterwards")
 
@@ -245,7 +245,7 @@ def _min_max(values: np.ndarray, config: object) -> tuple[float, float]:  # noqa
     return low, _inverse(high - low, _rounding(values, max(abs(low), abs(high))))
 
 
-def _z_score(values: np.ndarray, config: object) -> tuple[float, float]:  # noqa: ARG001
+def _z_score(values: np.ndarray, config: object) -> tuple[float, float]:
     low, scale = _min_max(values, config)
     if not scale:
         return low, 0.0

@@ -1,0 +1,392 @@
+"""A data set: images, their label images, and which are for training, validation and testing.
+
+It is a folder with ``images/`` and ``labels/`` (and perhaps ``manifest.csv``), or a YAML file that says where things
+lie; see :class:`cytomask.data.dataset_config.DatasetConfig`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from cytomask.data.dataset_config import CONFIG_NAMES, DatasetConfig, inside, read_config
+from cytomask.data.object_classes import read_object_classes
+from cytomask.data.pairs import find_pairs
+from cytomask.data.splits import TableSplits, assign_splits
+from cytomask.data.steps import Step, apply_steps
+from cytomask.data.tables import Table, read_table, rows_by_name
+from cytomask.errors import CytomaskError, DataError, LabelError
+from cytomask.formats.images import read_image
+from cytomask.formats.label_images import read_labels
+from cytomask.image import Image
+from cytomask.label_layers import LabelLayers
+from cytomask.progress import track, warn
+
+MANIFEST = "manifest.csv"
+#: What objects are called when nothing names their classes.
+UNNAMED = ("object",)
+#: So many problems are listed; of the rest, the number.
+LISTED = 10
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What must be known to read a sample's files.
+
+    Attributes
+    ----------
+    classes
+        Names of the classes.
+    object_classes
+        Class id of each object by its value in the label image; None makes all objects the first class.
+    axes, plane, channels, pixel_size
+        What the image files do not tell; see :class:`cytomask.data.dataset_config.DatasetConfig`.
+    steps
+        Preprocessing steps.
+    """
+
+    classes: tuple[str, ...] = UNNAMED
+    object_classes: Mapping[int, int] | None = None
+    axes: str | None = None
+    plane: int | None = None
+    channels: tuple[str, ...] | None = None
+    pixel_size: tuple[float, float] | None = None
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One annotated image.
+
+    Attributes
+    ----------
+    name
+        Unique in the data set: the path below the images' folder, without the suffix.
+    image_path, label_path
+        The files.
+    group
+        The image's row of the data set's table (its name and its split left out), all as text.
+    split
+        The split it belongs to, or None.
+    reading
+        How the files are read.
+    """
+
+    name: str
+    image_path: Path
+    label_path: Path
+    group: dict[str, str] = field(default_factory=dict)
+    split: str | None = None
+    reading: Reading = Reading()
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set; made by :func:`open_dataset`.
+
+    Attributes
+    ----------
+    name
+        What it is called.
+    source
+        The YAML file or folder that it was opened from.
+    samples
+        All annotated images, in order of their names.
+    classes
+        Names of the classes; the id of the first is 1.
+    split_names
+        The splits that there are, also empty ones.
+    how_split
+        How the splits came about, in words.
+    licence
+        Licence of the data, when the YAML file says it.
+    problems
+        What was found wrong with the files' names and the table when the data set was opened; :meth:`verify` raises
+        them.
+    """
+
+    name: str
+    source: Path
+    samples: list[Sample]
+    classes: tuple[str, ...]
+    split_names: tuple[str, ...]
+    how_split: str
+    licence: str | None = None
+    problems: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def split(self, name: str) -> list[Sample]:
+        """Samples of one split, in order of their names; a drawn split may be empty.
+
+        Raises
+        ------
+        DataError
+            If the data set has no split of that name.
+        """
+        if name not in self.split_names:
+            raise DataError(
+                f"the data set has no split {name!r}",
+                where=self.source,
+                found=", ".join(self.split_names) or "no splits",
+                expected=name,
+                fix="name one of these, or say in the data set's file how it is split",
+            )
+        if self.problems:
+            warn(f"{self.source}: {_count(self.problems)} left out of account, first: {self.problems[0]}")
+        return [sample for sample in self.samples if sample.split == name]
+
+    def load(self, sample: Sample) -> tuple[Image, LabelLayers]:
+        """Read a sample's image and annotation; see :func:`load_sample`."""
+        return load_sample(sample)
+
+    def load_layers(self, sample: Sample) -> LabelLayers:
+        """Read a sample's annotation as :func:`load_sample` would; the image is read only if a step needs it."""
+        return load_sample(sample)[1] if sample.reading.steps else _read_layers(sample)
+
+    def verify(self, samples: Sequence[Sample] | None = None) -> None:
+        """Read everything once, and raise all problems together.
+
+        Parameters
+        ----------
+        samples
+            The samples to read; all if None. Problems of names and tables are those of the whole data set.
+
+        Raises
+        ------
+        DataError
+            Lists the first ten problems and how many there are: files without a partner, names that occur twice,
+            files that cannot be read, labels of another size than their image, empty splits.
+        """
+        chosen = self.samples if samples is None else list(samples)
+        problems = list(self.problems)
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+            for found in track(pool.map(_trouble, chosen), "checking the data", total=len(chosen)):
+                problems += [found] if found else []
+        if problems:
+            more = len(problems) - LISTED
+            lines = problems[:LISTED] + ([f"and {more} more"] if more > 0 else [])
+            raise DataError(
+                f"the data set has {_count(problems)}",
+                where=self.source,
+                found="\n            ".join(lines),
+                fix="mend or remove these files, and start again",
+            )
+
+    def fingerprint(self) -> str:
+        """Hash of the names, splits, sizes and contents of all files: equal for equal data, wherever it lies.
+
+        Returns
+        -------
+        str
+            SHA-256, 64 hexadecimal digits.
+        """
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+            contents = list(pool.map(_digest, [p for s in self.samples for p in (s.image_path, s.label_path)]))
+        total = hashlib.sha256(repr(self.classes).encode())
+        for sample, image, labels in zip(self.samples, contents[::2], contents[1::2]):
+            total.update(repr((sample.name, sample.split, image, labels)).encode("utf-8", "surrogateescape"))
+        return total.hexdigest()
+
+    def describe(self) -> str:
+        """One line: how many images in which split, and how the splits came about.
+
+        Examples
+        --------
+        ``nuclei: 664 images (train 532, val 65, test 67; column 'split' of manifest.csv)``
+        """
+        counts = Counter(sample.split for sample in self.samples)
+        parts = [f"{name} {counts[name]}" for name in self.split_names]
+        if counts[None]:
+            parts.append(f"in no split {counts[None]}")
+        return f"{self.name}: {len(self.samples)} images ({', '.join(parts)}; {self.how_split})"
+
+
+def open_dataset(path: str | Path, split: str | None = None) -> Dataset:
+    """Open a data set.
+
+    Parameters
+    ----------
+    path
+        A YAML file, or a folder that holds ``dataset.yaml``, or ``images/`` and ``labels/`` with an optional
+        ``manifest.csv``, or a folder for each split with these two in it.
+    split
+        Only this split.
+
+    Returns
+    -------
+    Dataset
+        Files have been found and paired by name, but not read; :meth:`Dataset.verify` does that.
+
+    Raises
+    ------
+    ConfigError
+        If the YAML file is wrong.
+    DataError
+        If there is no data set there.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        named = next((path / name for name in CONFIG_NAMES if (path / name).is_file()), None)
+        dataset = _from_config(named, read_config(named)) if named else _from_config(path, DatasetConfig())
+    elif path.is_file() and path.suffix.lower() in (".yaml", ".yml"):
+        dataset = _from_config(path, read_config(path))
+    else:
+        raise DataError(
+            "this is no data set" if path.exists() else "there is no such data set",
+            where=path,
+            expected="a YAML file, or a folder with images/ and labels/",
+        )
+    return dataset if split is None else replace(dataset, samples=dataset.split(split), split_names=(split,))
+
+
+def load_sample(sample: Sample) -> tuple[Image, LabelLayers]:
+    """Read an image and its annotation, and do the data set's preprocessing steps.
+
+    Raises
+    ------
+    ImageError, LabelError
+        If a file cannot be read, or the two differ in size.
+    DataError
+        If an object has no class, or a step does not fit the image.
+    """
+    reading = sample.reading
+    image = read_image(sample.image_path, axes=reading.axes, plane=reading.plane)
+    if reading.channels is not None:
+        if len(reading.channels) != image.n_channels:
+            raise DataError(
+                "the image has not the channels that the data set's file names",
+                where=sample.image_path,
+                found=f"{image.n_channels} ({', '.join(image.channels)})",
+                expected=f"{len(reading.channels)} ({', '.join(reading.channels)})",
+            )
+        image = replace(image, channels=reading.channels)
+    if reading.pixel_size is not None and image.pixel_size is None:
+        image = replace(image, pixel_size=reading.pixel_size)
+    layers = _read_layers(sample)
+    if layers.shape != image.shape:
+        raise LabelError(
+            "the label image has another size than its image",
+            where=sample.label_path,
+            found="{} x {} pixels (height x width)".format(*layers.shape),
+            expected="{} x {}".format(*image.shape),
+            fix="export the labels again at the image's size",
+        )
+    return apply_steps(image, layers, reading.steps, sample.group)
+
+
+def _read_layers(sample: Sample) -> LabelLayers:
+    reading = sample.reading
+    labels = read_labels(sample.label_path)
+    if reading.object_classes is None:
+        return LabelLayers.from_labels(labels, class_names=reading.classes)
+    ids = np.unique(labels)
+    classes = {int(i): reading.object_classes[int(i)] for i in ids if int(i) in reading.object_classes}
+    missing = [int(i) for i in ids if i and int(i) not in classes]
+    if missing:
+        raise DataError(
+            f"{len(missing)} objects have no class in the table of object classes",
+            where=sample.label_path,
+            found="values " + ", ".join(map(str, missing[:LISTED])) + (" …" if len(missing) > LISTED else ""),
+        )
+    return LabelLayers.from_labels(labels, classes=classes, class_names=reading.classes)
+
+
+def _trouble(sample: Sample) -> str | None:
+    """What is wrong with a sample's files, in one line."""
+    try:
+        load_sample(sample)
+    except CytomaskError as error:
+        file = Path(error.where).name if error.where else sample.name
+        details = [f"{word} {text}" for word, text in (("found", error.found), ("expected", error.expected)) if text]
+        return f"{file}: {error.what}" + (f" ({'; '.join(details)})" if details else "")
+    return None
+
+
+def _digest(path: Path) -> tuple[int, str]:
+    try:
+        with path.open("rb") as file:
+            return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError("a file of the data set cannot be read", where=path, found=error.strerror) from error
+
+
+def _count(problems: Sequence[str]) -> str:
+    return "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+
+
+def _from_config(source: Path, config: DatasetConfig) -> Dataset:
+    folder = source if source.is_dir() else source.parent
+    root = inside(folder, config.root, source, "root")
+    images, labels = (
+        None if named is None else inside(root, named, source, what)
+        for what, named in (("images", config.images), ("labels", config.labels))
+    )
+    pairs, problems = find_pairs(root, images, labels, config.image_suffix, config.label_suffix)
+    names = [pair.name for pair in pairs]
+    table = _table(config, root, source)
+    by_table = config.splits if isinstance(config.splits, TableSplits) else TableSplits()
+    rows: dict[str, dict[str, str]] = {}
+    if table is not None:
+        rows, found = rows_by_name(table, by_table.name or config.name_column, names)
+        problems += found
+    splits = assign_splits(config.splits, names, rows, table.path.name if table is not None else "a table")
+    problems += splits.problems
+    members = Counter(splits.splits.values())
+    for name in splits.names:
+        # Chance may leave a small share empty; but without training images there is nothing to do.
+        if not members[name] and (not splits.drawn or name == "train"):
+            problems.append(f"split {name!r}: has no images")
+    classes, objects = config.classes or UNNAMED, None
+    if config.object_classes is not None:
+        path = inside(root, config.object_classes.csv, source, "object_classes.csv")
+        classes, objects = read_object_classes(path, config.object_classes, config.classes, names)
+    size = config.pixel_size
+    reading = Reading(
+        classes=classes,
+        axes=config.axes,
+        plane=config.plane,
+        channels=config.channels,
+        pixel_size=(size, size) if isinstance(size, float) else size,
+    )
+    samples = []
+    for pair in pairs:
+        split = splits.splits.get(pair.name)
+        of_objects = None if objects is None else objects.get(pair.name, {})
+        samples.append(
+            Sample(
+                pair.name, pair.image, pair.labels,
+                group={key: value for key, value in rows.get(pair.name, {}).items() if key != by_table.column},
+                split=split,
+                reading=replace(reading, object_classes=of_objects, steps=config.steps_of(split)),
+            )
+        )  # fmt: skip
+    return Dataset(
+        name=config.name or (source.resolve().name if source.is_dir() else source.resolve().parent.name),
+        source=source,
+        samples=samples,
+        classes=classes,
+        split_names=splits.names,
+        how_split=splits.how,
+        licence=config.licence,
+        problems=tuple(problems),
+    )
+
+
+def _table(config: DatasetConfig, root: Path, source: Path) -> Table | None:
+    splits = config.splits if isinstance(config.splits, TableSplits) else None
+    named = splits.csv if splits is not None and splits.csv is not None else config.table
+    if named is None and not (root / MANIFEST).is_file():
+        if splits is not None:
+            raise DataError("the splits come from a table, but none is named", where=source, fix="give splits.csv")
+        return None
+    path = inside(root, named, source, "table") if named is not None else root / MANIFEST
+    return read_table(path, needed=[splits.column] if splits is not None else [])
