@@ -1,0 +1,236 @@
+"""Augmentation: random geometry, composed into one warp so that pixels are interpolated once, and random intensity.
+
+The settings of both are :class:`AugmentConfig`; :func:`draw_warp` draws the geometry of a patch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cytomask.data.intensity import AmountRange, Change, IntensityConfig, PositiveRange, Probability
+from cytomask.geometry.warp import Warp, control_points
+
+#: Displacements beyond so many standard deviations are cut, lest an elastic warp folds the picture.
+CUT = 2.0
+
+
+class Rotation(Change):
+    """Turn by any angle."""
+
+    probability: Probability = 0.3
+    degrees: float = Field(180.0, ge=0, le=180, description="to either side, at most")
+
+
+class Scale(Change):
+    """Make objects larger or smaller.
+
+    Without ``diameter``, by a factor from ``zoom``. With it, the diameter that the objects of the image shall have is
+    drawn, and the factor follows from the median diameter that they do have: so a network sees all sizes alike,
+    whatever the images hold.
+    """
+
+    probability: Probability = 0.8
+    zoom: PositiveRange = Field((0.7, 1.4), description="factor, drawn log-uniformly")
+    diameter: PositiveRange | None = Field(
+        None, description="median object diameter in network pixels, drawn log-uniformly; takes the place of zoom"
+    )
+    min_zoom: float = Field(0.25, gt=0, description="smallest factor that a diameter may lead to")
+    max_zoom: float = Field(4.0, gt=0, description="largest factor that a diameter may lead to")
+    stretch: float = Field(1.15, ge=1, description="ratio of the factors in two perpendicular directions, at most")
+
+    @model_validator(mode="after")
+    def _limits(self) -> Self:
+        if self.min_zoom > self.max_zoom:
+            raise ValueError(f"min_zoom {self.min_zoom:g} is above max_zoom {self.max_zoom:g}")
+        return self
+
+
+class Elastic(Change):
+    """Bend smoothly, by random displacements of the points of a coarse grid."""
+
+    probability: Probability = 0.2
+    spacing: PositiveRange = Field((32.0, 96.0), description="pixels between the grid's points, drawn log-uniformly")
+    strength: AmountRange = Field(
+        (0.02, 0.1), description="standard deviation of the displacements, as a share of the spacing"
+    )
+
+    @model_validator(mode="after")
+    def _not_folding(self) -> Self:
+        if self.strength[1] > 0.25:
+            raise ValueError(f"a strength of {self.strength[1]:g} would fold the picture; at most 0.25")
+        return self
+
+
+class AugmentConfig(BaseModel):
+    """How training patches are varied.
+
+    Examples
+    --------
+    >>> AugmentConfig.none().flips
+    0.0
+    >>> AugmentConfig(scale={"diameter": [8, 120]}).scale.diameter
+    (8.0, 120.0)
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    flips: Probability = Field(0.5, description="how often each axis is flipped")
+    quarter_turns: Probability = Field(1.0, description="how often one of the four quarter turns is drawn")
+    rotation: Rotation = Field(default_factory=Rotation)
+    scale: Scale = Field(default_factory=Scale)
+    elastic: Elastic = Field(default_factory=Elastic)
+    intensity: IntensityConfig = Field(default_factory=IntensityConfig)
+    min_object_pixels: int = Field(
+        4, ge=1, description="connected parts of objects with fewer pixels are taken out of the labels"
+    )
+
+    @classmethod
+    def none(cls) -> AugmentConfig:
+        """Make the settings that leave every patch as it is."""
+        off = {name: {"probability": 0.0} for name in IntensityConfig.model_fields}
+        return cls.model_validate(
+            {
+                "flips": 0.0,
+                "quarter_turns": 0.0,
+                "rotation": {"probability": 0.0},
+                "scale": {"probability": 0.0},
+                "elastic": {"probability": 0.0},
+                "intensity": off,
+                "min_object_pixels": 1,
+            }
+        )
+
+    def diameter_range(self, sizes: Mapping[str, Any]) -> tuple[float, float]:
+        """Tell which object diameters, in network pixels, training shows with these settings.
+
+        Parameters
+        ----------
+        sizes
+            ``diameter_p5`` and ``diameter_p95`` of the annotated objects, in pixels.
+
+        Examples
+        --------
+        >>> AugmentConfig(scale={"zoom": [0.5, 2]}).diameter_range({"diameter_p5": 10, "diameter_p95": 30})
+        (5.0, 60.0)
+        """
+        low, high = float(sizes["diameter_p5"]), float(sizes["diameter_p95"])
+        if self.scale.probability > 0:
+            if self.scale.diameter is not None:
+                # Never more than the zoom can make of the objects that there are.
+                low_drawn, high_drawn = self.scale.diameter
+                least, most = low * self.scale.min_zoom, high * self.scale.max_zoom
+                low, high = min(low, max(low_drawn, least)), max(high, min(high_drawn, most))
+            else:
+                low, high = low * min(1.0, self.scale.zoom[0]), high * max(1.0, self.scale.zoom[1])
+        return round(low, 2), round(high, 2)
+
+
+def draw_warp(
+    config: AugmentConfig,
+    rng: np.random.Generator,
+    *,
+    size: int,
+    source_shape: tuple[int, int],
+    focus: tuple[float, float],
+    diameter: float | None = None,
+) -> tuple[Warp, float]:
+    """Draw the geometry of a patch.
+
+    Parameters
+    ----------
+    config
+        What may be done.
+    rng
+        Decides all that is drawn.
+    size
+        Side of the patch.
+    source_shape
+        Height and width of the image.
+    focus
+        Source position ``(y, x)`` that shall be in the patch; the patch is moved into the image as far as it fits.
+    diameter
+        Median diameter of the image's objects, in source pixels; None where it has none.
+
+    Returns
+    -------
+    tuple
+        The warp, and the zoom: patch pixels per source pixel.
+    """
+    zoom, linear = _draw_linear(config, rng, diameter)
+    elastic, spacing = _draw_displacements(config.elastic, rng, size)
+    margin = 0.0 if elastic is None else float(np.abs(elastic).max())
+    half = np.abs(linear).sum(axis=1) * ((size - 1) / 2 + margin)
+    # The focus comes anywhere within the middle half of the patch, not always to its very centre.
+    aim = np.asarray(focus) + linear @ rng.uniform(-size / 4, size / 4, 2)
+    centre = tuple(
+        float(_placed(at, reach, length, rng.random())) for at, reach, length in zip(aim, half, source_shape)
+    )
+    return Warp.centred((size, size), linear, (centre[0], centre[1]), elastic, spacing), zoom
+
+
+def _placed(at: float, reach: float, length: int, chance: float) -> float:
+    """Move a centre so that ``reach`` to either side stays in the image; if it cannot, so that all of the image shows."""
+    low, high = reach, length - 1 - reach
+    return min(max(at, low), high) if low <= high else high + chance * (low - high)
+
+
+def _draw_linear(
+    config: AugmentConfig, rng: np.random.Generator, diameter: float | None
+) -> tuple[float, npt.NDArray[np.float64]]:
+    """Zoom, and the matrix from steps in the patch to steps in the source."""
+    linear = np.eye(2)
+    if rng.random() < config.flips:
+        linear = linear @ np.diag([-1.0, 1.0])
+    if rng.random() < config.flips:
+        linear = linear @ np.diag([1.0, -1.0])
+    if rng.random() < config.quarter_turns:
+        for _ in range(int(rng.integers(4))):
+            linear = linear @ np.array([[0.0, -1.0], [1.0, 0.0]])
+    if rng.random() < config.rotation.probability:
+        linear = linear @ _turn(math.radians(rng.uniform(-config.rotation.degrees, config.rotation.degrees)))
+    zoom = 1.0
+    if rng.random() < config.scale.probability:
+        zoom = _draw_zoom(config.scale, rng, diameter)
+        linear = linear / zoom
+        if config.scale.stretch > 1:
+            ratio = math.exp(0.5 * rng.uniform(-1, 1) * math.log(config.scale.stretch))
+            turn = _turn(rng.uniform(0, math.pi))
+            linear = linear @ turn @ np.diag([ratio, 1 / ratio]) @ turn.T
+    # Products of swaps and flips leave negative zeros.
+    return zoom, linear + 0.0
+
+
+def _draw_zoom(config: Scale, rng: np.random.Generator, diameter: float | None) -> float:
+    chance = rng.random()
+    if config.diameter is None or not diameter:
+        return math.exp(_between(config.zoom, chance))
+    zoom = math.exp(_between(config.diameter, chance)) / diameter
+    return min(max(zoom, config.min_zoom), config.max_zoom)
+
+
+def _between(limits: tuple[float, float], chance: float) -> float:
+    low, high = math.log(limits[0]), math.log(limits[1])
+    return low + chance * (high - low)
+
+
+def _turn(angle: float) -> npt.NDArray[np.float64]:
+    c, s = math.cos(angle), math.sin(angle)
+    return np.array([[c, -s], [s, c]])
+
+
+def _draw_displacements(
+    config: Elastic, rng: np.random.Generator, size: int
+) -> tuple[npt.NDArray[np.float32] | None, float]:
+    if rng.random() >= config.probability:
+        return None, 1.0
+    spacing = math.exp(_between(config.spacing, rng.random()))
+    strength = rng.uniform(*config.strength) * spacing
+    points = control_points(size, spacing)
+    normal = np.clip(rng.standard_normal((2, points, points)), -CUT, CUT)
+    return (normal * strength).astype(np.float32), spacing
