@@ -140,8 +140,6 @@ class Dataset:
                 expected=name,
                 fix="name one of these, or say in the data set's file how it is split",
             )
-        if self.problems:
-            warn(f"{self.source}: {_count(self.problems)} left out of account, first: {self.problems[0]}")
         return [sample for sample in self.samples if sample.split == name]
 
     def load(self, sample: Sample) -> tuple[Image, LabelLayers]:
@@ -233,7 +231,7 @@ def open_dataset(path: str | Path, split: str | None = None) -> Dataset:
     DataError
         If there is no data set there.
     """
-    path = Path(path).expanduser()
+    path = Path(path)
     if path.is_dir():
         named = next((path / name for name in CONFIG_NAMES if (path / name).is_file()), None)
         dataset = _from_config(named, read_config(named)) if named else _from_config(path, DatasetConfig())
@@ -245,6 +243,8 @@ def open_dataset(path: str | Path, split: str | None = None) -> Dataset:
             where=path,
             expected="a YAML file, or a folder with images/ and labels/",
         )
+    if dataset.problems:
+        warn(f"{path}: {_count(dataset.problems)}; what they are about is left out; the first: {dataset.problems[0]}")
     return dataset if split is None else replace(dataset, samples=dataset.split(split), split_names=(split,))
 
 
@@ -357,6 +357,7 @@ def _from_config(source: Path, config: DatasetConfig) -> Dataset:
         channels=config.channels,
         pixel_size=(size, size) if isinstance(size, float) else size,
     )
+    steps = config.steps_by_split(splits.names, source)
     samples = []
     for pair in pairs:
         split = splits.splits.get(pair.name)
@@ -366,7 +367,7 @@ def _from_config(source: Path, config: DatasetConfig) -> Dataset:
                 pair.name, pair.image, pair.labels,
                 group={key: value for key, value in rows.get(pair.name, {}).items() if key != by_table.column},
                 split=split,
-                reading=replace(reading, object_classes=of_objects, steps=config.steps_of(split)),
+                reading=replace(reading, object_classes=of_objects, steps=steps[split]),
             )
         )  # fmt: skip
     return Dataset(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from cytomask.data.splits import DrawnSplits, SplitConfig, TableSplits
+from cytomask.data.splits import USUAL_NAMES, DrawnSplits, SplitConfig, TableSplits, usual_name
 from cytomask.data.steps import Step, parse_steps
 from cytomask.errors import ConfigError, first_problem
 
@@ -65,10 +66,13 @@ class DatasetConfig(BaseModel):
     @field_validator("splits", mode="before")
     @classmethod
     def _lists_of_text(cls, value: Any) -> Any:
-        # Names such as 001 or 1e3 are numbers to YAML, but names to people.
-        if isinstance(value, dict) and value and all(isinstance(v, list) for v in value.values()):
-            return {str(k): [v if isinstance(v, str) else str(v) for v in values] for k, values in value.items()}
-        return value
+        # A single name may stand for a list of one, and a number for the name that it is: 17 for "17".
+        if not isinstance(value, dict) or not any(str(k).casefold() in USUAL_NAMES for k in value):
+            return value
+        return {
+            str(k): [v if isinstance(v, dict | list) else str(v) for v in (vs if isinstance(vs, list) else [vs])]
+            for k, vs in value.items()
+        }
 
     @field_validator("classes")
     @classmethod
@@ -77,9 +81,29 @@ class DatasetConfig(BaseModel):
             raise ValueError("classes need one or more different names (the background is not listed)")
         return value
 
-    def steps_of(self, split: str | None) -> tuple[Step, ...]:
-        """Preprocessing steps for the images of one split."""
-        return parse_steps(self.steps.get(split or "", []) if isinstance(self.steps, dict) else self.steps)
+    @field_validator("steps")
+    @classmethod
+    def _usual(cls, value: list[Any] | dict[str, list[Any]]) -> list[Any] | dict[str, list[Any]]:
+        return {usual_name(k): v for k, v in value.items()} if isinstance(value, dict) else value
+
+    def steps_by_split(self, splits: Sequence[str], where: Path) -> dict[str | None, tuple[Step, ...]]:
+        """Preprocessing steps for the images of each split, and (under None) of no split.
+
+        Raises
+        ------
+        ConfigError
+            If steps are given for a split that there is not.
+        """
+        everyone: list[str | None] = [*splits, None]
+        if not isinstance(self.steps, dict):
+            return dict.fromkeys(everyone, parse_steps(self.steps))
+        unknown = sorted(set(self.steps) - set(splits))
+        if unknown:
+            raise ConfigError(
+                "there are preprocessing steps for a split that the data set has not",
+                where=where, found=", ".join(unknown), expected=", ".join(splits),
+            )  # fmt: skip
+        return {split: parse_steps(self.steps.get(split or "", ())) for split in everyone}
 
 
 def read_config(path: Path) -> DatasetConfig:
@@ -145,7 +169,10 @@ def inside(root: Path, text: str, where: Path, setting: str) -> Path:
     ConfigError
         If a relative path leaves the folder by way of ``..``.
     """
-    path = Path(text).expanduser()
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{setting} names a home folder that there is not", where=where, found=text) from error
     if path.is_absolute():
         return path
     resolved = Path(os.path.normpath(root / path))

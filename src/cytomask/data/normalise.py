@@ -124,9 +124,9 @@ class NormaliseStatistics:
         Returns
         -------
         np.ndarray
-            float32 ``(C, h, w)``, a new array. Pixel for pixel: the same bits in whatever window a pixel is.
+            float32 ``(C, h, w)``, a new array in C order. Pixel for pixel: the same bits in whatever window a pixel is.
         """
-        values = window.astype(self.offset.dtype)
+        values = window.astype(self.offset.dtype, order="C")
         values -= self.offset
         values *= self.scale
         if self.clip is not None:
@@ -265,6 +265,9 @@ def percentiles(values: np.ndarray, q: tuple[float, ...]) -> tuple[float, ...]:
     """
     if values.dtype == bool:
         values = values.view(np.uint8)
+    if values.dtype == np.float16:
+        # Between values of 16 bits lie many that only 32 can hold.
+        values = values.astype(np.float32)
     if values.dtype not in (np.uint8, np.uint16):
         return tuple(float(value) for value in np.percentile(values, q))
     reached = np.cumsum(np.bincount(values))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag, field_validator, model_validator
 
 #: What people call the three usual splits.
 USUAL_NAMES = {
@@ -50,6 +50,14 @@ class DrawnSplits(BaseModel):
     seed: int = 0
     together: str | None = Field(None, description="column whose equal values (a patient, a slide) stay in one split")
 
+    @field_validator("fractions")
+    @classmethod
+    def _usual(cls, value: dict[str, float]) -> dict[str, float]:
+        named = {usual_name(name): share for name, share in value.items()}
+        if len(named) < len(value):
+            raise ValueError("two of the names mean the same split: " + ", ".join(value))
+        return named
+
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if abs(sum(self.fractions.values()) - 1) > 1e-6:
@@ -71,8 +79,9 @@ def _form(value: Any) -> str:
     if isinstance(value, str):
         return "folders"
     keys = set(value) if isinstance(value, dict) else set()
-    lists = isinstance(value, dict) and bool(keys) and all(isinstance(v, list) for v in value.values())
-    if lists:
+    if keys and all(isinstance(v, list) for v in value.values()):
+        return "lists"
+    if any(str(key).casefold() in USUAL_NAMES for key in keys):
         return "lists"
     if keys & {"fractions", "together"} or keys == {"seed"}:
         return "drawn"

@@ -14,6 +14,7 @@ Normalisation is no step: it has a setting of its own, because prediction must r
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -281,7 +282,8 @@ def _nearest(new: int, old: int, scale: float) -> np.ndarray:
 
 
 def _magnification(text: str | float) -> float:
-    value = float(str(text).strip().rstrip("xX").replace(",", ".").replace("×", "") or "nan")
-    if not (np.isfinite(value) and value > 0):
+    found = re.fullmatch(r"\s*(\d+(?:[.,]\d+)?)\s*[xX×]?\s*", str(text))
+    value = float(found[1].replace(",", ".")) if found else 0.0
+    if value <= 0:
         raise ValueError(f"{text!r} is no magnification, such as 20 or 20x")
     return value
