@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,8 @@ class Image:
     >>> image.shape, image.n_channels, image.channel_index("actin")
     ((40, 30), 2, 1)
     >>> print(image.resolved)
-    2 channels (DAPI, actin) of 40 x 30 px (y by x), uint16; axes CYX: the short first axis is taken for channels
+    2 channels (DAPI, actin) of 40 x 30 px (y by x), uint16; axes CYX: the short first axis is taken for channels;
+    pixel size unknown
     """
 
     pixels: np.ndarray
@@ -126,7 +128,8 @@ class Image:
         """
         if not (0 <= y0 <= y1 <= self.height and 0 <= x0 <= x1 <= self.width):
             raise IndexError(f"the window {y0}:{y1}, {x0}:{x1} leaves the image of {self.height} x {self.width} px")
-        return np.asarray(self.pixels[:, y0:y1, x0:x1]).astype(self.dtype, copy=False)
+        # Mapped files may be of the other byte order, or not aligned: kernels want neither.
+        return np.require(np.asarray(self.pixels[:, y0:y1, x0:x1]), self.dtype, ["ALIGNED"])
 
     def select(self, indices: Sequence[int]) -> Image:
         """Keep some channels, in the order given (the pixels are not copied where that can be avoided).
@@ -139,7 +142,7 @@ class Image:
         if chosen == list(range(self.n_channels)):
             return self
         step = chosen[1] - chosen[0] if len(chosen) > 1 else 1
-        if step > 0 and all(b - a == step for a, b in zip(chosen, chosen[1:])):
+        if step > 0 and all(b - a == step for a, b in pairwise(chosen)):
             pixels = self.pixels[chosen[0] : chosen[-1] + 1 : step]
         else:
             pixels = self.pixels[np.array(chosen)]
@@ -195,7 +198,6 @@ class Image:
         pixel_size: tuple[float, float] | None = None,
         rgb: bool | None = None,
         source: Path | None = None,
-        axes_from: str = "as told",
         told: Sequence[str] = (),
     ) -> Image:
         """Settle the axes of an array.
@@ -218,10 +220,8 @@ class Image:
             Whether three channels are one colour picture; None: if the axes say S.
         source
             The file.
-        axes_from
-            Who says what the axes are, for the sentence.
         told
-            Further sentences about what was understood.
+            Clauses about what was understood before, beginning with the axes; they replace the clause about the axes.
 
         Raises
         ------
@@ -233,33 +233,25 @@ class Image:
         >>> Image.from_array(np.zeros((40, 30, 3), np.uint8)).channels
         ('red', 'green', 'blue')
         """
-        pixels = np.asanyarray(array)
+        pixels = array if isinstance(array, np.memmap) else np.asarray(array)
         notes = list(told)
         _refuse_what_is_no_number(pixels, source)
         if 0 in pixels.shape:
             raise _empty(pixels.shape, source)
         if pixels.dtype == bool:
             pixels = pixels.view(np.uint8)
-            notes.append("yes and no are read as 1 and 0")
+            notes.append("no and yes are read as 0 and 1")
         if axes is None:
-            axes, pixels, axes_from = _axes_by_shape(pixels, source)
-        axes = check_axes(axes, pixels.shape, source)
-        letters, pixels = _without_single_planes(axes, pixels, source)
-        colour = "S" in letters and pixels.shape[letters.index("S")] in (3, 4)
-        if "S" in letters and "C" in letters:
-            colour = False
-            pixels = np.moveaxis(pixels, [letters.index(a) for a in "CSYX"], range(4))
-            pixels = pixels.reshape(-1, *pixels.shape[2:])
-            notes.append("the samples of every channel are counted as channels")
+            axes, pixels, reason = _axes_by_shape(pixels, source)
         else:
-            if "S" not in letters and "C" not in letters:
-                letters, pixels = "C" + letters, pixels[None]
-            order = [letters.index("S" if "S" in letters else "C"), letters.index("Y"), letters.index("X")]
-            pixels = np.transpose(pixels, order)
-        if colour and len(pixels) == 4:
+            axes, reason = check_axes(axes, pixels.shape, source), "as told"
+        if not told:
+            notes.insert(0, f"axes {axes}: {reason}")
+        pixels, samples = _channels_first(axes, pixels, source)
+        if samples == 4:
             pixels = pixels[:3]
             notes.append("the fourth sample is taken for transparency and dropped")
-        is_rgb = colour if rgb is None else rgb
+        is_rgb = samples in (3, 4) if rgb is None else rgb
         if channels is not None:
             names = tuple(str(name) for name in channels)
         elif is_rgb and len(pixels) == 3:
@@ -267,7 +259,6 @@ class Image:
         else:
             names = ("grey",) if len(pixels) == 1 else tuple(f"channel {i}" for i in range(len(pixels)))
         _refuse_what_is_not_finite(pixels, source)
-        notes.insert(0, f"axes {axes}: {axes_from}" if ":" not in axes_from else axes_from)
         sentence = _sentence(pixels, names, is_rgb, pixel_size, notes)
         return cls(pixels, names, pixel_size, is_rgb, source, sentence)
 
@@ -302,8 +293,8 @@ def check_axes(axes: str, shape: tuple[int, ...], source: Path | None) -> str:
 def _axes_by_shape(pixels: np.ndarray, source: Path | None) -> tuple[str, np.ndarray, str]:
     """Settle the axes by the shape alone: the letters, the array without axes of length 1, and the reason."""
     if pixels.ndim > 3:
-        pixels = pixels.reshape([size for size in pixels.shape if size > 1] or [1, 1])
-        pixels = pixels.reshape((1,) * (2 - pixels.ndim) + pixels.shape)
+        first_of_last_two = pixels.ndim - 2
+        pixels = pixels.squeeze(tuple(i for i in range(first_of_last_two) if pixels.shape[i] == 1))
     shape = pixels.shape
     if len(shape) == 2:
         return "YX", pixels, "the only two axes"
@@ -317,13 +308,13 @@ def _axes_by_shape(pixels: np.ndarray, source: Path | None) -> tuple[str, np.nda
         "the axes of the image are not clear",
         where=source,
         found=f"an array of shape {shape}",
-        expected=f"two axes, or three of which one has at most {FEW_CHANNELS} planes, the channels",
+        expected=f"two axes, or three of which the first or last has at most {FEW_CHANNELS} planes, the channels",
         fix="tell the axes (--axes CYX; or --axes ZYX --plane N for one plane of a stack)",
     )
 
 
-def _without_single_planes(axes: str, pixels: np.ndarray, source: Path | None) -> tuple[str, np.ndarray]:
-    """Drop axes of length 1 that are neither rows, columns, channels nor samples."""
+def _channels_first(axes: str, pixels: np.ndarray, source: Path | None) -> tuple[np.ndarray, int]:
+    """Drop axes of length 1 and bring the others into the order C, Y, X; also tell how many samples a colour has."""
     others = [i for i, letter in enumerate(axes) if letter not in "YXCS"]
     if any(pixels.shape[i] > 1 for i in others):
         raise ImageError(
@@ -334,7 +325,18 @@ def _without_single_planes(axes: str, pixels: np.ndarray, source: Path | None) -
             fix="choose one plane",
         )
     pixels = pixels[tuple(0 if i in others else slice(None) for i in range(len(axes)))]
-    return "".join(letter for letter in axes if letter in "YXCS"), pixels
+    letters = [letter for letter in axes if letter in "YXCS"]
+    for letter in "CS":
+        if letter not in letters:
+            letters, pixels = [letter, *letters], pixels[None]
+    pixels = np.transpose(pixels, [letters.index(letter) for letter in "CSYX"])
+    n_channels, samples = pixels.shape[:2]
+    if samples == 1:
+        return pixels[:, 0], 1
+    if n_channels == 1:
+        return pixels[0], samples
+    # Several channels of several samples each: no one colour picture.
+    return pixels.reshape(-1, *pixels.shape[2:]), 1
 
 
 def _refuse_what_is_no_number(pixels: np.ndarray, source: Path | None) -> None:
@@ -396,8 +398,18 @@ def _sentence(
         kind = "one channel" + (f" ({names[0]})" if names[0] != "grey" else "")
     else:
         kind = f"{count} channels ({', '.join(names)})"
-    parts = [f"{kind} of {height} x {width} px (y by x), {pixels.dtype.newbyteorder('=')}", *notes]
+    size = "pixel size unknown"
     if pixel_size is not None:
-        y, x = (f"{size:.4g}" for size in pixel_size)
-        parts.append(f"pixel size {y} µm" if y == x else f"pixel size {y} x {x} µm (y by x)")
-    return "; ".join(parts)
+        y, x = (f"{length:.4g}" for length in pixel_size)
+        size = f"pixel size {y} µm" if y == x else f"pixel size {y} x {x} µm (y by x)"
+    return "; ".join([f"{kind} of {height} x {width} px (y by x), {_depth(pixels)}", *notes, size])
+
+
+def _depth(pixels: np.ndarray) -> str:
+    """Name the dtype, and how many of its bits are used (by a sample of rows, so that maps are not read whole)."""
+    name = str(pixels.dtype.newbyteorder("="))
+    if pixels.dtype.kind != "u" or pixels.dtype.itemsize == 1:
+        return name
+    step = max(1, pixels.size // _CHUNK)
+    bits = int(pixels[:, ::step].max()).bit_length()
+    return f"{name} ({bits}-bit values)" if 0 < bits < 8 * pixels.dtype.itemsize else name

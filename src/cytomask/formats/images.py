@@ -6,20 +6,41 @@ import glob
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from cytomask.errors import ImageError
-from cytomask.formats.raster import read_raster
+from cytomask.errors import CytomaskError, ImageError
+from cytomask.formats.raster import SIGNATURES, read_raster
 from cytomask.formats.tiff import read_tiff
+from cytomask.formats.tiff_structure import is_tiff
 from cytomask.image import Image
 from cytomask.progress import say
 
-TIFF_SUFFIXES = (".tif", ".tiff", ".btf")
-RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+_KINDS = {
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".btf": "TIFF",
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".bmp": "BMP",
+}
 #: Suffixes of the files that can be read, in lower case.
-IMAGE_SUFFIXES = TIFF_SUFFIXES + RASTER_SUFFIXES
+IMAGE_SUFFIXES = tuple(_KINDS)
 #: What prediction writes beside images; not taken for images when a folder is listed.
 OUR_OUTPUTS = ("_labels.tif", "_labels.png", "_overlay.png")
+_OTHER_KINDS = {
+    b"\x89HDF": "HDF5",
+    b"PK\x03\x04": "ZIP",
+    b"\x1f\x8b": "gzip",
+    b"GIF8": "GIF",
+    b"\xda\xce\xbe\x0a": "ND2",
+    b"\x93NUMPY": "NumPy",
+    b"%PDF": "PDF",
+    b"RIFF": "WebP or AVI",
+    b"\0\0\0\x0cjP": "JPEG 2000",
+    b"ZISRAWFILE": "CZI",
+}
 
 
 def read_image(path: str | Path, *, axes: str | None = None, plane: int | None = None) -> Image:
@@ -52,13 +73,59 @@ def read_image(path: str | Path, *, axes: str | None = None, plane: int | None =
     >>> read_image(path).shape
     (30, 20)
     """
-    path = check_file(path, IMAGE_SUFFIXES, ImageError)
-    if path.suffix.lower() in TIFF_SUFFIXES:
-        return read_tiff(path, axes=axes, plane=plane)
-    return read_raster(path, axes=axes, plane=plane)
+    return read_file(check_file(path, IMAGE_SUFFIXES), axes=axes, plane=plane)
 
 
-def check_file(path: str | Path, suffixes: Sequence[str], error: type[ImageError]) -> Path:
+def read_file(path: Path, *, axes: str | None = None, plane: int | None = None, stored: bool = False) -> Image:
+    """Read a file by what it is, which its first bytes tell; ``stored`` leaves the numbers as label images need."""
+    announced = _KINDS[path.suffix.lower()]
+    kind = _kind(path)
+    if kind is None:
+        raise ImageError(
+            f"the file is not a {announced} image",
+            where=path,
+            found=_describe(path),
+            expected=f"a {announced} file, as its name says",
+            fix="check where it comes from, and export or copy it again",
+        )
+    told = [] if kind == announced else [f"it is a {kind} file in spite of its name"]
+    if kind == "TIFF":
+        return read_tiff(path, axes=axes, plane=plane, stored=stored, told=told)
+    return read_raster(path, kind, axes=axes, plane=plane, stored=stored, told=told)
+
+
+def _kind(path: Path) -> str | None:
+    start = _start(path)
+    if is_tiff(start):
+        return "TIFF"
+    return next((kind for kind, signature in SIGNATURES.items() if start.startswith(signature)), None)
+
+
+def _start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(64)
+    except OSError as error:
+        raise ImageError(
+            "the file cannot be read", where=path, found=error.strerror or error, fix="check its permissions"
+        ) from error
+
+
+def _describe(path: Path) -> str:
+    start = _start(path)
+    for signature, name in _OTHER_KINDS.items():
+        if start.startswith(signature):
+            return f"a file of the kind {name}"
+    if not start.strip(b"\0"):
+        return "zeros: perhaps a copy that was broken off"
+    with suppress(UnicodeDecodeError):
+        text = start[:60].decode()  # a letter may be cut in two, but hardly in a text that matters here
+        if text.isprintable() or "\n" in text:
+            return f"text that begins with {text.splitlines()[0][:40]!r}"
+    return f"a file that begins with the bytes {start[:8].hex(' ')}"
+
+
+def check_file(path: str | Path, suffixes: Sequence[str], error: type[CytomaskError] = ImageError) -> Path:
     """Make sure that a path is a file of a supported kind with something in it."""
     path = Path(path)
     if path.is_dir():
@@ -113,7 +180,7 @@ def _matches(path: str | Path) -> list[Path]:
     elif not place.exists() and glob.has_magic(str(path)):
         inside = [Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file()]  # noqa: PTH207
     else:
-        return [check_file(place, IMAGE_SUFFIXES, ImageError)]
+        return [check_file(place, IMAGE_SUFFIXES)]
     images = [p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
     kept = [p for p in images if not p.name.lower().endswith(OUR_OUTPUTS)]
     if not images or (place.is_dir() and not kept):

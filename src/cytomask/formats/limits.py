@@ -1,0 +1,65 @@
+"""How much a file may unpack to, so that a small hostile or damaged file cannot ask for all the memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from cytomask.errors import ImageError
+
+#: Most bytes that one image may take when it is unpacked into memory (files that can be mapped are not limited).
+MAX_UNPACKED = 8 * 2**30
+#: Up to this size a file is believed whatever it says.
+BELIEVED = 256 * 2**20
+#: Beyond it, a file that unpacks to more than this many times its own size is not. (Deflate reaches 1032 at most.)
+MAX_RATIO = 2000
+
+
+def check_unpacked_size(shape: Sequence[int], itemsize: int, path: Path) -> None:
+    """Refuse an image whose header asks for more memory than its file can be meant to hold.
+
+    Raises
+    ------
+    ImageError
+        If the image has no pixels, takes more than 8 GiB, or more than 256 MiB and 2000 times the size of its file.
+
+    Examples
+    --------
+    >>> check_unpacked_size((100_000, 100_000), 2, Path("a.png"))
+    Traceback (most recent call last):
+    ...
+    cytomask.errors.ImageError: the image is too large to be unpacked
+      where:    a.png
+      found:    100000 x 100000 values, 18.6 GiB
+      expected: at most 8 GiB
+      to do:    export a part of it, or save it as uncompressed TIFF, which is mapped and not limited
+    """
+    n_bytes = math.prod(shape) * itemsize
+    found = f"{' x '.join(str(size) for size in shape)} values, {_size(n_bytes)}"
+    if n_bytes <= 0:
+        raise ImageError("the image has no pixels", where=path, found=found, fix="export the image again")
+    if n_bytes > MAX_UNPACKED:
+        raise ImageError(
+            "the image is too large to be unpacked",
+            where=path,
+            found=found,
+            expected=f"at most {_size(MAX_UNPACKED)}",
+            fix="export a part of it, or save it as uncompressed TIFF, which is mapped and not limited",
+        )
+    if n_bytes > BELIEVED and n_bytes > MAX_RATIO * path.stat().st_size:
+        raise ImageError(
+            "the file is too small for the image that it announces",
+            where=path,
+            found=f"{found}, in a file of {_size(path.stat().st_size)}",
+            expected=f"at most {MAX_RATIO} times the size of the file when more than {_size(BELIEVED)}",
+            fix="export it again; if it is truly that uniform, save it as uncompressed TIFF",
+        )
+
+
+def _size(n_bytes: float) -> str:
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if n_bytes < 1024:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1024
+    return f"{n_bytes:.3g} TiB"
