@@ -474,4 +474,6 @@ def test_phase_by_prefix(shared_data: Path, tmp_path: Path) -> None:
     text = f"root: {shared_data / 'phase'}\nclasses: [cell]\nsplits: {{train: ['train_*'], val: ['val_*']}}"
     dataset = open_dataset(config(tmp_path, text))
     assert [len(dataset.split(name)) for name in ("train", "val")] == [21, 3]
+    plain = open_dataset(shared_data / "phase")
+    assert [len(plain.split(name)) for name in ("train", "val")] == [21, 3]
     dataset.verify(dataset.split("val"))

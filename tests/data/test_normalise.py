@@ -79,6 +79,14 @@ def test_counted_percentiles_have_numpys_bits(values: np.ndarray, q: list[float]
     assert percentiles(values, tuple(q)) == tuple(float(v) for v in np.percentile(values, q))
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_counted_percentiles_have_numpys_bits_between_values_far_apart(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.integers(0, 65535, rng.integers(10, 2000)).astype(np.uint16)
+    q = tuple(rng.uniform(0, 100, 300))
+    assert percentiles(values, q) == tuple(float(v) for v in np.percentile(values, q))
+
+
 @given(
     hnp.arrays(st.sampled_from(DTYPES), st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 100)),
     st.sampled_from(METHODS),
@@ -145,9 +153,9 @@ def test_colour_is_normalised_jointly_and_separate_channels_singly() -> None:
     assert statistics(markers, jointly).apply(whole(markers)).max(axis=(1, 2)).tolist() == [0.25, 0.5, 1]
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
 def test_grey_shown_as_colour_has_the_bits_of_grey(dtype: type) -> None:
-    pixels = np.random.default_rng(1).integers(0, 255, (1, 31, 17)).astype(dtype)
+    pixels = np.random.default_rng(1).normal(9000, 2000, (1, 31, 17)).astype(dtype)
     one = Image.from_array(pixels, axes="CYX")
     three = Image.from_array(pixels.repeat(3, axis=0), axes="CYX", rgb=True)
     for method in METHODS:

@@ -12,8 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 from cytomask.data.splits import (
     Assignment,
     DrawnSplits,
-    FolderSplits,
     ListedSplits,
+    NamedSplits,
     SplitConfig,
     TableSplits,
     assign_splits,
@@ -109,6 +109,12 @@ def test_lists_that_contradict_themselves() -> None:
     assert found.names == ("train", "val", "test")
 
 
+def test_by_prefixes() -> None:
+    found = assign_splits(read("prefixes"), ["Training_a", "deep/val-b", "test_", "c"], {})
+    assert found.splits == {"Training_a": "train", "deep/val-b": "val"}
+    assert found.problems == [f"{name}: does not begin with a split's name" for name in ("test_", "c")]
+
+
 def test_by_folders() -> None:
     found = assign_splits(read("folders"), ["training/a", "val/deep/b", "c"], {})
     assert found.splits == {"training/a": "train", "val/deep/b": "val"}
@@ -119,7 +125,10 @@ def test_by_folders() -> None:
     "names, rows, how",
     [
         (["a"], {"a": {"split": "train"}}, "column"),
-        (["train/a", "test/b"], {}, "folders"),
+        (["train/a", "test/b"], {}, "by folders"),
+        (["train_01", "val_02"], {}, "by the beginning of the names"),
+        (["train_01", "02"], {}, "drawn"),
+        (["test_01", "test_02"], {}, "drawn"),
         (["train/a", "other/b"], {}, "drawn"),
         (["a"], {"a": {"stain": "DAPI"}}, "drawn"),
         ([], {}, "drawn"),
@@ -140,7 +149,8 @@ def test_what_is_done_when_nothing_is_said(names: list[str], rows: dict, how: st
         ({"together": "patient", "seed": 3}, DrawnSplits),
         ({"train": ["a"], "val": []}, ListedSplits),
         ({"fold1": ["a"], "fold2": ["b"]}, ListedSplits),
-        ("folders", FolderSplits),
+        ("folders", NamedSplits),
+        ("prefixes", NamedSplits),
     ],
 )
 def test_forms_are_told_apart(value: object, kind: type) -> None:

@@ -1,13 +1,14 @@
 """Which images are for training, which for validation, which for testing.
 
-A split comes from a column of a table, from folders, from lists of names, or is drawn. What is drawn depends on the
-seed and on each image's own name alone, so adding images never moves an old one to another split.
+A split comes from a column of a table, from the names of folders or files, from lists of names, or is drawn. What is
+drawn depends on the seed and on each image's own name alone, so adding images never moves an old one to another split.
 """
 
 from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -69,15 +70,15 @@ class ListedSplits(RootModel[dict[str, list[str]]]):
     """Names of images, or patterns of names such as ``train_*``, for each split."""
 
 
-class FolderSplits(RootModel[Literal["folders"]]):
-    """The first folder below the images' folder is the split."""
+class NamedSplits(RootModel[Literal["folders", "prefixes"]]):
+    """The images' names tell: their first folder, or what stands before the first ``_`` or ``-`` (``train_01``)."""
 
 
 def _form(value: Any) -> str:
     if isinstance(value, BaseModel):
-        return {TableSplits: "table", DrawnSplits: "drawn", FolderSplits: "folders"}.get(type(value), "lists")
+        return {TableSplits: "table", DrawnSplits: "drawn", NamedSplits: "names"}.get(type(value), "lists")
     if isinstance(value, str):
-        return "folders"
+        return "names"
     keys = set(value) if isinstance(value, dict) else set()
     if keys and all(isinstance(v, list) for v in value.values()):
         return "lists"
@@ -94,7 +95,7 @@ SplitConfig = Annotated[
     Annotated[TableSplits, Tag("table")]
     | Annotated[DrawnSplits, Tag("drawn")]
     | Annotated[ListedSplits, Tag("lists")]
-    | Annotated[FolderSplits, Tag("folders")],
+    | Annotated[NamedSplits, Tag("names")],
     Discriminator(_form),
 ]
 
@@ -167,7 +168,7 @@ def draw_split(key: str, fractions: Mapping[str, float], seed: int = 0) -> str:
 
 
 def assign_splits(
-    config: TableSplits | DrawnSplits | ListedSplits | FolderSplits | None,
+    config: TableSplits | DrawnSplits | ListedSplits | NamedSplits | None,
     names: Sequence[str],
     rows: Mapping[str, Mapping[str, str]],
     table: str = "the table",
@@ -177,8 +178,8 @@ def assign_splits(
     Parameters
     ----------
     config
-        What the data set says; None takes the table's column ``split`` if there is one, else folders with the usual
-        names, else draws.
+        What the data set says; None takes the table's column ``split`` if there is one, else the usual names of
+        splits as the first folder or prefix of all names, else draws.
     names
         The images.
     rows
@@ -192,18 +193,21 @@ def assign_splits(
         return _by_table(config, names, rows, table)
     if isinstance(config, ListedSplits):
         return _by_lists(config.root, names)
-    if isinstance(config, FolderSplits):
-        return _by_folders(names)
+    if isinstance(config, NamedSplits):
+        return _by_names(names, config.root)
     return _drawn(config, names, rows)
 
 
 def _unsaid(
     names: Sequence[str], rows: Mapping[str, Mapping[str, str]]
-) -> TableSplits | DrawnSplits | FolderSplits:
+) -> TableSplits | DrawnSplits | NamedSplits:
     if any("split" in row for row in rows.values()):
         return TableSplits()
-    if names and all("/" in name and name.split("/")[0].casefold() in USUAL_NAMES for name in names):
-        return FolderSplits("folders")
+    for kind in ("folders", "prefixes"):
+        found = {usual_name(_first_part(name, kind) or "") for name in names}
+        # A prefix that all names share, such as test_, is hardly meant as a split.
+        if found and found <= set(USUAL_NAMES.values()) and (kind == "folders" or len(found) > 1):
+            return NamedSplits.model_validate(kind)
     return DrawnSplits()
 
 
@@ -259,10 +263,21 @@ def _without_suffix(text: str) -> str:
     return head.removesuffix(".ome") if dot and "/" not in suffix and len(suffix) <= 4 else text
 
 
-def _by_folders(names: Sequence[str]) -> Assignment:
-    problems = [f"{name}: lies in no split's folder" for name in names if "/" not in name]
-    splits = {name: usual_name(name.split("/")[0]) for name in names if "/" in name}
-    return Assignment(splits, _in_order(splits.values()), "folders", problems=problems)
+def _by_names(names: Sequence[str], kind: str) -> Assignment:
+    firsts = {name: _first_part(name, kind) for name in names}
+    without = {"folders": "lies in no split's folder", "prefixes": "does not begin with a split's name"}[kind]
+    problems = [f"{name}: {without}" for name, first in firsts.items() if first is None]
+    splits = {name: usual_name(first) for name, first in firsts.items() if first is not None}
+    how = {"folders": "by folders", "prefixes": "by the beginning of the names"}[kind]
+    return Assignment(splits, _in_order(splits.values()), how, problems=problems)
+
+
+def _first_part(name: str, kind: str) -> str | None:
+    """The first folder of a name, or the beginning of its last part; None where there is neither."""
+    if kind == "folders":
+        return name.split("/")[0] if "/" in name else None
+    found = re.match(r"([^_-]+)[_-].", name.rpartition("/")[2])
+    return found[1] if found else None
 
 
 def _drawn(config: DrawnSplits, names: Sequence[str], rows: Mapping[str, Mapping[str, str]]) -> Assignment:
