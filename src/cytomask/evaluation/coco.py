@@ -1,0 +1,223 @@
+"""COCO's average precision and recall (Lin et al., ECCV 2014), for masks and for boxes, of scored instances.
+
+This "AP" is the area under the precision-recall curve that the scores make, averaged over IoU 0.50 … 0.95 and over the
+classes; it has nothing to do with the accuracy tp / (tp + fp + fn) that nucleus challenges call average precision.
+
+COCO counts only the best ``max_dets`` predictions of an image, and its own default, 100, cuts dense micrographs off. The
+default here is 1000, and images that hold more are told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from cytomask.errors import ConfigError, LabelError
+from cytomask.evaluation.matching import THRESHOLDS
+from cytomask.instances import Instances
+
+#: COCO's ranges of object areas in pixels: below 32², up to 96², above.
+COCO_AREAS = {"s": (0.0, 32.0**2), "m": (32.0**2, 96.0**2), "l": (96.0**2, 1e10)}
+#: Of images that exceed max_dets so many are named in a notice.
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class CocoSettings:
+    """What COCO metrics depend on.
+
+    Attributes
+    ----------
+    max_dets
+        How many of an image's best scored predictions count (per class), ascending. Precision is of the last, recall
+        of each.
+    areas
+        Ranges of true areas in square pixels, both ends included, by the letter that is put behind ``AP`` and ``AR``.
+    thresholds
+        IoU thresholds.
+    """
+
+    max_dets: tuple[int, ...] = (1, 10, 1000)
+    areas: Mapping[str, tuple[float, float]] = field(default_factory=lambda: dict(COCO_AREAS))
+    thresholds: tuple[float, ...] = THRESHOLDS
+
+    def __post_init__(self) -> None:
+        if not self.max_dets or min(self.max_dets) < 1 or list(self.max_dets) != sorted(set(self.max_dets)):
+            raise ConfigError("max_dets are different positive numbers, ascending", found=self.max_dets)
+        for name, (low, high) in self.areas.items():
+            if not 0 <= low < high:
+                raise ConfigError(f"area range {name!r} is empty", found=(low, high), expected="0 <= low < high")
+
+
+def coco_metrics(
+    truths: Sequence[Instances],
+    predictions: Sequence[Instances],
+    kind: Literal["segm", "bbox"] = "segm",
+    settings: CocoSettings | None = None,
+    class_names: Sequence[str] = ("object",),
+) -> dict[str, Any]:
+    """Compute average precision and recall over a set of images.
+
+    Parameters
+    ----------
+    truths, predictions
+        Instances of each image, in the same order; the predictions' scores rank them.
+    kind
+        Whether masks (``"segm"``) or boxes (``"bbox"``) are compared. Sizes are areas of true masks in both, as in COCO.
+    settings
+        Limits and ranges.
+    class_names
+        Names of class 1, 2, …
+
+    Returns
+    -------
+    dict
+        ``AP`` (mean over the IoU thresholds), ``AP50``, ``AP75``, ``AP`` and ``AR`` of each area range (``APs`` …),
+        ``AR`` at the largest ``max_dets`` and ``AR_by_max_dets``; ``per_class`` with ``AP AP50 AP75 AR n_true``;
+        ``max_dets`` and ``areas``. None where there is no true object to find (or no such threshold).
+
+    Raises
+    ------
+    LabelError
+        If two images differ in size, or a class id has no name.
+
+    Examples
+    --------
+    >>> labels = np.zeros((60, 60), np.int32)
+    >>> labels[10:50, 10:50] = 1
+    >>> found = coco_metrics([Instances.from_labels(labels)], [Instances.from_labels(labels)])
+    >>> round(found["AP"], 6), found["APs"], round(found["APm"], 6)
+    (1.0, None, 1.0)
+    """
+    settings = settings or CocoSettings()
+    if len(truths) != len(predictions):
+        raise ValueError(f"{len(truths)} truths, but {len(predictions)} predictions")
+    for number, (truth, prediction) in enumerate(zip(truths, predictions), start=1):
+        if tuple(truth.shape) != tuple(prediction.shape):
+            raise LabelError(
+                "the prediction and the truth differ in size", where=f"image {number}",
+                found=tuple(prediction.shape), expected=tuple(truth.shape),
+            )  # fmt: skip
+    precision, recall = _evaluate(truths, predictions, kind, settings, len(class_names))
+    n_true = np.zeros(len(class_names) + 1, np.int64)
+    for truth in truths:
+        n_true += np.bincount(truth.classes, minlength=len(n_true))
+    at_50, at_75 = (_position(settings.thresholds, t) for t in (0.5, 0.75))
+    result: dict[str, Any] = {
+        "AP": _mean(precision[:, :, :, 0, -1]),
+        "AP50": None if at_50 is None else _mean(precision[at_50, :, :, 0, -1]),
+        "AP75": None if at_75 is None else _mean(precision[at_75, :, :, 0, -1]),
+    }
+    result |= {f"AP{name}": _mean(precision[:, :, :, k, -1]) for k, name in enumerate(settings.areas, start=1)}
+    result["AR"] = _mean(recall[:, :, 0, -1])
+    result |= {f"AR{name}": _mean(recall[:, :, k, -1]) for k, name in enumerate(settings.areas, start=1)}
+    result["AR_by_max_dets"] = {str(n): _mean(recall[:, :, 0, k]) for k, n in enumerate(settings.max_dets)}
+    result["per_class"] = {
+        name: {
+            "AP": _mean(precision[:, :, k, 0, -1]),
+            "AP50": None if at_50 is None else _mean(precision[at_50, :, k, 0, -1]),
+            "AP75": None if at_75 is None else _mean(precision[at_75, :, k, 0, -1]),
+            "AR": _mean(recall[:, k, 0, -1]),
+            "n_true": int(n_true[k + 1]),
+        }
+        for k, name in enumerate(class_names)
+    }
+    result["max_dets"] = list(settings.max_dets)
+    result["areas"] = {name: list(limits) for name, limits in settings.areas.items()}
+    return result
+
+
+def notice_of_crowding(names: Sequence[str], objects: Sequence[int], settings: CocoSettings) -> str | None:
+    """One sentence on images that hold more objects than are counted, or None.
+
+    Parameters
+    ----------
+    names
+        Names of the images.
+    objects
+        The larger number of true or predicted objects in each.
+
+    Examples
+    --------
+    >>> print(notice_of_crowding(["a", "b"], [40, 1812], CocoSettings()))
+    1 image holds more objects than the 1000 predictions that COCO metrics count (b: 1812): AP and AR cannot reach 1 there; raise max_dets
+    """
+    limit = settings.max_dets[-1]
+    crowded = sorted(((n, name) for n, name in zip(objects, names) if n > limit), reverse=True)
+    if not crowded:
+        return None
+    named = ", ".join(f"{name}: {n}" for n, name in crowded[:_NAMED]) + (" …" if len(crowded) > _NAMED else "")
+    hold = "1 image holds" if len(crowded) == 1 else f"{len(crowded)} images hold"
+    return (
+        f"{hold} more objects than the {limit} predictions that COCO metrics count ({named}): "
+        "AP and AR cannot reach 1 there; raise max_dets"
+    )
+
+
+def _evaluate(
+    truths: Sequence[Instances],
+    predictions: Sequence[Instances],
+    kind: Literal["segm", "bbox"],
+    settings: CocoSettings,
+    n_classes: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Precision ``(T, R, C, A, M)`` and recall ``(T, C, A, M)``, -1 where there is nothing to find; area range 0 is all."""
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    head = {
+        "images": [
+            {"id": k, "height": int(truth.shape[0]), "width": int(truth.shape[1])} for k, truth in enumerate(truths, start=1)
+        ],
+        "categories": [{"id": k, "name": str(k)} for k in range(1, n_classes + 1)],
+    }
+    sides = []
+    for instances, predicted in ((truths, False), (predictions, True)):
+        annotations = [a for k, one in enumerate(instances, start=1) for a in _annotations(one, k, kind, predicted)]
+        for number, annotation in enumerate(annotations, start=1):
+            annotation["id"] = number
+            if annotation["category_id"] > n_classes:
+                found = annotation["category_id"]
+                raise LabelError("an object has a class without a name", found=found, expected=f"from 1 to {n_classes}")
+        sides.append(COCO({**head, "annotations": annotations}))
+    evaluation = COCOeval_faster(*sides, iouType=kind)
+    evaluation.params.maxDets = list(settings.max_dets)
+    evaluation.params.areaRng = [[0.0, 1e10], *(list(limits) for limits in settings.areas.values())]
+    evaluation.params.areaRngLbl = ["all", *settings.areas]
+    evaluation.params.iouThrs = np.array(settings.thresholds)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    return np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
+
+
+def _annotations(
+    instances: Instances, image_id: int, kind: Literal["segm", "bbox"], predicted: bool
+) -> list[dict[str, Any]]:
+    boxes = instances.boxes.astype(float)
+    heights, widths = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    # Of predictions compared by box, COCO takes the box for the area.
+    areas = heights * widths if predicted and kind == "bbox" else instances.areas()
+    rles = instances.to_rle() if kind == "segm" else [None] * len(instances)
+    return [
+        {
+            "image_id": image_id,
+            "category_id": int(instances.classes[i]),
+            "bbox": [float(boxes[i, 1]), float(boxes[i, 0]), float(widths[i]), float(heights[i])],
+            "area": float(areas[i]),
+            "iscrowd": 0,
+            **({"segmentation": rles[i]} if kind == "segm" else {}),
+            **({"score": float(instances.scores[i])} if predicted else {}),
+        }
+        for i in range(len(instances))
+    ]
+
+
+def _position(thresholds: Sequence[float], wanted: float) -> int | None:
+    return next((k for k, threshold in enumerate(thresholds) if abs(threshold - wanted) < 1e-9), None)
+
+
+def _mean(values: np.ndarray) -> float | None:
+    known = values[values > -1]
+    return float(known.mean()) if known.size else None
