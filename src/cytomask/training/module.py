@@ -75,6 +75,12 @@ class TrainingModule(pl.LightningModule):
         self._predictions.append(self.segmenter.resolve(proposals, self.postprocess, batch["truth"].shape))
         self._truths.append(batch["truth"])
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        # Lightning's own walks into dataclasses; the truth of validation images must stay as it is.
+        if isinstance(batch, dict):
+            return {k: self.transfer_batch_to_device(v, device, dataloader_idx) for k, v in batch.items()}
+        return batch.to(device, non_blocking=True) if isinstance(batch, Tensor) else batch
+
     def on_validation_epoch_end(self) -> None:
         if self._truths:
             score = self.metric(self._truths, self._predictions)

@@ -32,7 +32,6 @@ class DataSection(BaseModel):
     channels: ChannelExpectation = Field(default_factory=ChannelExpectation)
     chosen_channels: list[str | int] | None = Field(None, description="channels of the images to use, by name or number")
     normalisation: Normalisation = Field(default_factory=PercentileNormalisation)
-    steps: list[Any] = Field(default_factory=list, description="preprocessing steps, in order")
     balance: str | None = Field(None, description="column whose groups are drawn more evenly than they occur")
     licence: str | None = Field(None, description="licence of the data, copied into the model")
 

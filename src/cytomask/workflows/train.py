@@ -237,8 +237,7 @@ def _load(sample: Sample, experiment: Experiment) -> tuple[np.ndarray, LabelLaye
     image, layers = load_sample(sample)
     section = experiment.data
     return prepare_training_image(
-        image, layers, channels=section.channels, chosen=section.chosen_channels,
-        normalisation=section.normalisation, steps=section.steps,
+        image, layers, channels=section.channels, chosen=section.chosen_channels, normalisation=section.normalisation
     )
 
 
@@ -274,7 +273,7 @@ def _write_record(folder: Path, result: TrainResult, experiment: Experiment) -> 
     record = {
         "cytomask": __version__,
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "minutes": round(result.minutes, 2),
         "best_score": round(result.fit.best_score, 6),
         "best_epoch": result.fit.best_epoch + 1,
