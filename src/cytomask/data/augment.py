@@ -175,7 +175,7 @@ def draw_warp(
 
 
 def _placed(at: float, reach: float, length: int, chance: float) -> float:
-    """Move a centre so that ``reach`` to either side stays in the image; if it cannot, so that all of the image shows."""
+    """Move a centre so that ``reach`` to either side stays in the image, or else so that all of the image shows."""
     low, high = reach, length - 1 - reach
     return min(max(at, low), high) if low <= high else high + chance * (low - high)
 

@@ -73,7 +73,7 @@ class Brightness(Change):
 
 
 class Unevenness(Change):
-    """Background or illumination that changes smoothly over the picture: a random slope and bulge, added or multiplied."""
+    """Background or illumination that changes over the picture: a random slope and bulge, added or multiplied."""
 
     probability: Probability = 0.15
     strength: AmountRange = Field((0.05, 0.35), description="from the darkest to the brightest place")
@@ -270,7 +270,8 @@ def colour_matrix(hue: float, saturation: float) -> npt.NDArray[np.float32]:
     """
     c, s = math.cos(hue), math.sin(hue) / math.sqrt(3)
     third = (1 - c) / 3
-    turn = np.array([[c + third, third - s, third + s], [third + s, c + third, third - s], [third - s, third + s, c + third]])
+    same, less, more = c + third, third - s, third + s
+    turn = np.array([[same, less, more], [more, same, less], [less, more, same]])
     grey = np.array([0.299, 0.587, 0.114])
     return (saturation * turn + (1 - saturation) * np.tile(grey, (3, 1))).astype(np.float32)
 

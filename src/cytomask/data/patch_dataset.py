@@ -94,7 +94,7 @@ class PatchDataset(Dataset):
         # Groups lie side by side on the unit interval; within a group the images are in random order.
         order = np.random.default_rng([seed, 1]).permutation(len(self.samples))
         groups = [_group(sample, balance) for sample in self.samples]
-        self._order = np.array(sorted(order, key=lambda i: groups[i]))
+        self._order = np.array(sorted(order.tolist(), key=lambda i: groups[i]))
         self._edges = np.cumsum(group_weights(groups)[self._order])
         if preload:
             self.preload()

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -67,11 +68,11 @@ class SourceImage:
         if not ids.size or ids[0] != 0:
             ids, dense = np.concatenate([[0], ids]), dense + 1
         small = ids.size <= np.iinfo(np.uint16).max
-        labels = dense.reshape(layers.layers.shape).astype(np.uint16 if small else np.int32)
+        labels: npt.NDArray[Any] = dense.reshape(layers.layers.shape).astype(np.uint16 if small else np.int32)
         classes = np.array([0] + [layers.classes.get(int(i), 1) for i in ids[1:]], np.int32)
         crowd = np.isin(ids, np.fromiter(layers.crowd, np.int64, len(layers.crowd)))
         areas, centres = _areas_and_centres(labels.astype(np.int32, copy=False), ids.size)
-        pixels = np.ascontiguousarray(image, np.float16 if half else np.float32)
+        pixels: npt.NDArray[Any] = np.ascontiguousarray(image, np.float16 if half else np.float32)
         return cls(pixels, labels, classes, crowd, channels, layers.class_names, centres[1:], areas[1:])
 
     @cached_property

@@ -14,7 +14,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from cytomask.geometry.warp_kernels import (
+    all_coordinates,
+    average_blocks,
+    cut_half,
+    heaviest_labels,
+    linear_image,
+    look_up_image,
+    look_up_labels,
+)
 
 _Floats = npt.NDArray[np.float32]
 _Ints = npt.NDArray[np.int32]
@@ -91,13 +100,15 @@ class Warp:
 
     def coordinates(self) -> tuple[_Floats, _Floats]:
         """Source rows and columns of all target pixels, each float32 ``shape``."""
-        return _coordinates(*self._spline(), self.matrix, *self.shape)
+        height, width = self.shape
+        return all_coordinates(*self._spline(), self.matrix, height, width)
 
-    def image(self, image: _Floats, fill: float | None = None, *, smooth: bool = True) -> _Floats:
+    def image(self, image: _Floats, fill: float | None = None, *, antialias: bool = True) -> _Floats:
         """Warp an image; each target pixel is interpolated linearly between four source pixels.
 
-        Where the target is coarser than the source, source pixels are averaged first, so that nothing finer than the
-        target's grid is left to alias.
+        Where the target is coarser than the source, source pixels are averaged first, about as widely as by
+        :func:`~cytomask.geometry.resample.resample_window`, so that nothing finer than the target's grid is left to
+        alias.
 
         Parameters
         ----------
@@ -105,7 +116,7 @@ class Warp:
             ``(C, Y, X)``, of any float dtype; only the part that is needed is read.
         fill
             Value outside the image; None for its mirror picture.
-        smooth
+        antialias
             Whether to average when shrinking.
 
         Returns
@@ -114,27 +125,31 @@ class Warp:
             float32 ``(C, *shape)``.
         """
         _, height, width = image.shape
-        shrinkage = self.shrinkage if smooth else 1.0
+        shrinkage = self.shrinkage if antialias else 1.0
         factor = max(1, int(shrinkage + 1e-9))
         y0, y1, x0, x1 = self.bounds()
-        # Source pixels that half a target pixel reaches, for the subsamples around each position.
-        reach = 0.0 if shrinkage <= 1 else shrinkage
+        reach = 0 if shrinkage <= 1 else 2 * factor
         top, bottom = _needed(y0 - reach, y1 + reach, height, factor)
         left, right = _needed(x0 - reach, x1 + reach, width, factor)
-        part = np.ascontiguousarray(image[:, top:bottom, left:right], dtype=np.float32)
+        part = cut_window(image, top, bottom, left, right)
         if factor > 1:
             part = shrink(part, factor)
-        # Averaging leaves a step of 1 to 2 pixels; four samples per target pixel take care of it.
-        samples = 2 if shrinkage / factor > 1.25 else 1
+        side = _side_weight(shrinkage, factor)
+        if side > 0:
+            part = smooth(part, np.float32(side))
+        inside = y0 >= 0 and x0 >= 0 and y1 <= height - 1 and x1 <= width - 1
         out = np.empty((len(image), *self.shape), np.float32)
-        _warp_image(
-            part, *self._spline(), self.matrix, top, left, height, width, factor, samples,
-            fill is None, np.float32(0.0 if fill is None else fill), out,
+        linear_image(
+            part, *self._spline(), self.matrix, top, left, height, width, factor,
+            inside, fill is None, np.float32(0.0 if fill is None else fill), out,
         )  # fmt: skip
         return out
 
     def labels(self, labels: npt.NDArray[np.integer]) -> _Ints:
-        """Warp label images; each target pixel takes the nearest source pixel's label, and 0 outside.
+        """Warp label images: each target pixel takes the label that weighs most in linear interpolation.
+
+        That is the nearest pixel's label, but for a smoother outline where pixels are enlarged. Beyond the image is
+        background.
 
         Parameters
         ----------
@@ -186,7 +201,7 @@ class Warp:
         part = np.ascontiguousarray(labels[:, top:bottom, left:right], dtype=np.int32)
         out = np.empty((len(labels), *self.shape), np.int32)
         first_y, last_y, first_x, last_x = self.pictures((height, width))
-        _warp_labels(
+        heaviest_labels(
             part, *self._spline(), self.matrix, top, left, height, width,
             shared is not None, np.zeros(1, np.bool_) if shared is None else shared, stride,
             first_y, first_x, last_x - first_x, out,
@@ -196,8 +211,8 @@ class Warp:
 
     def _spline(self) -> tuple[bool, _Floats, _Ints, _Floats, _Ints, _Floats]:
         if self.elastic is None:
-            nothing = np.zeros((1, 4), np.float32)
-            return False, np.zeros((2, 1, 1), np.float32), np.zeros(1, np.int32), nothing, np.zeros(1, np.int32), nothing
+            first, weights = np.zeros(1, np.int32), np.zeros((1, 4), np.float32)
+            return False, np.zeros((2, 1, 1), np.float32), first, weights, first, weights
         grid = np.ascontiguousarray(self.elastic, np.float32)
         rows, columns = (_spline_weights(n, self.spacing) for n in self.shape)
         needed = (int(rows[0][-1]) + 4, int(columns[0][-1]) + 4)
@@ -242,7 +257,7 @@ def warp_image(image: _Floats, rows: _Floats, cols: _Floats, fill: float | None 
     """
     out = np.empty((len(image), *rows.shape), np.float32)
     value = np.float32(0.0 if fill is None else fill)
-    _look_up_image(*_contiguous(image, rows, cols), fill is None, value, out)
+    look_up_image(*_contiguous(image, rows, cols), fill is None, value, out)
     return out
 
 
@@ -267,7 +282,7 @@ def warp_labels(labels: npt.NDArray[np.integer], rows: _Floats, cols: _Floats) -
     array([[[7, 9, 0]]], dtype=int32)
     """
     out = np.empty((len(labels), *rows.shape), np.int32)
-    _look_up_labels(
+    look_up_labels(
         np.ascontiguousarray(labels, np.int32),
         np.ascontiguousarray(rows, np.float32),
         np.ascontiguousarray(cols, np.float32),
@@ -286,8 +301,34 @@ def shrink(image: _Floats, factor: int) -> _Floats:
     """
     channels, height, width = image.shape
     out = np.empty((channels, -(-height // factor), -(-width // factor)), np.float32)
-    _shrink(np.ascontiguousarray(image, np.float32), factor, out)
+    average_blocks(np.ascontiguousarray(image, np.float32), factor, out)
     return out
+
+
+def cut_window(image: npt.NDArray[np.floating], top: int, bottom: int, left: int, right: int) -> _Floats:
+    """Copy a window ``[:, top:bottom, left:right]`` as float32.
+
+    Examples
+    --------
+    >>> cut_window(np.array([[[0.5, -2.0, 7.0]]], np.float16), 0, 1, 0, 2)
+    array([[[ 0.5, -2. ]]], dtype=float32)
+    """
+    if image.dtype == np.float16 and image.flags.c_contiguous:
+        out = np.empty((len(image), bottom - top, right - left), np.float32)
+        cut_half(image.view(np.uint16), top, left, out)
+        return out
+    return np.array(image[:, top:bottom, left:right], dtype=np.float32, order="C")
+
+
+def _side_weight(shrinkage: float, factor: int) -> float:
+    """Weight of either neighbour in the smoothing that follows averaging over blocks.
+
+    Averaging over blocks, smoothing and interpolation shall together be as wide (in variance) as a triangle that
+    reaches one target pixel to either side.
+    """
+    residual = shrinkage / factor
+    variance = residual**2 / 6 - (1 - 1 / factor**2) / 12 - 1 / 6
+    return 0.0 if variance < 0.01 else min(variance / 2, 0.25)
 
 
 def _contiguous(*arrays: npt.NDArray) -> list[_Floats]:
@@ -313,186 +354,3 @@ def _spline_weights(size: int, spacing: float) -> tuple[_Ints, _Floats]:
     t = place - first
     weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], axis=1) / 6
     return first, weights.astype(np.float32)
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _mirror(position, size):  # type: ignore[no-untyped-def]
-    """Bring a position into the image, -0.5 to size - 0.5, by reflection about the borders' outer edges."""
-    period = 2.0 * size
-    shifted = (position + 0.5) % period
-    if shifted >= size:
-        shifted = period - shifted
-    return shifted - 0.5
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _mix_rows(grid, first, weights, row, mixed):  # type: ignore[no-untyped-def]
-    """Blend four rows of control points into the two lines of control points that a target row sees."""
-    at = first[row]
-    for g in range(grid.shape[2]):
-        for axis in range(2):
-            total = np.float32(0.0)
-            for k in range(4):
-                total += weights[row, k] * grid[axis, at + k, g]
-            mixed[axis, g] = total
-
-
-@njit(cache=True, nogil=True)
-def _coordinates(  # type: ignore[no-untyped-def]
-    elastic, grid, row_first, row_weights, col_first, col_weights, matrix, height, width
-):
-    rows = np.empty((height, width), np.float32)
-    cols = np.empty((height, width), np.float32)
-    mixed = np.zeros((2, grid.shape[2]), np.float32)
-    for r in range(height):
-        if elastic:
-            _mix_rows(grid, row_first, row_weights, r, mixed)
-        for c in range(width):
-            at_y, at_x = float(r), float(c)
-            if elastic:
-                for k in range(4):
-                    at_y += col_weights[c, k] * mixed[0, col_first[c] + k]
-                    at_x += col_weights[c, k] * mixed[1, col_first[c] + k]
-            rows[r, c] = matrix[0, 0] * at_y + matrix[0, 1] * at_x + matrix[0, 2]
-            cols[r, c] = matrix[1, 0] * at_y + matrix[1, 1] * at_x + matrix[1, 2]
-    return rows, cols
-
-
-@njit(cache=True, nogil=True)
-def _warp_image(  # type: ignore[no-untyped-def]
-    part, elastic, grid, row_first, row_weights, col_first, col_weights, matrix,
-    top, left, height, width, factor, samples, reflect, fill, out,
-):  # fmt: skip
-    channels, rows, cols = out.shape
-    last_y, last_x = part.shape[1] - 1, part.shape[2] - 1
-    mixed = np.zeros((2, grid.shape[2]), np.float32)
-    share = np.float32(1.0 / (samples * samples))
-    for r in range(rows):
-        if elastic:
-            _mix_rows(grid, row_first, row_weights, r, mixed)
-        for c in range(cols):
-            at_y, at_x = float(r), float(c)
-            if elastic:
-                for k in range(4):
-                    at_y += col_weights[c, k] * mixed[0, col_first[c] + k]
-                    at_x += col_weights[c, k] * mixed[1, col_first[c] + k]
-            for channel in range(channels):
-                out[channel, r, c] = 0.0
-            for sample in range(samples * samples):
-                if samples == 1:
-                    sy, sx = at_y, at_x
-                else:
-                    sy = at_y + (sample // samples + 0.5) / samples - 0.5
-                    sx = at_x + (sample % samples + 0.5) / samples - 0.5
-                y = matrix[0, 0] * sy + matrix[0, 1] * sx + matrix[0, 2]
-                x = matrix[1, 0] * sy + matrix[1, 1] * sx + matrix[1, 2]
-                if y < -0.5 or x < -0.5 or y > height - 0.5 or x > width - 0.5:
-                    if not reflect:
-                        for channel in range(channels):
-                            out[channel, r, c] += share * fill
-                        continue
-                    y, x = _mirror(y, height), _mirror(x, width)
-                y = min(max((y - top + 0.5) / factor - 0.5, 0.0), float(last_y))
-                x = min(max((x - left + 0.5) / factor - 0.5, 0.0), float(last_x))
-                y0, x0 = int(y), int(x)
-                y1, x1 = min(y0 + 1, last_y), min(x0 + 1, last_x)
-                fy, fx = np.float32(y - y0), np.float32(x - x0)
-                w00 = (np.float32(1.0) - fy) * (np.float32(1.0) - fx) * share
-                w01 = (np.float32(1.0) - fy) * fx * share
-                w10 = fy * (np.float32(1.0) - fx) * share
-                w11 = fy * fx * share
-                for channel in range(channels):
-                    out[channel, r, c] += (
-                        w00 * part[channel, y0, x0]
-                        + w01 * part[channel, y0, x1]
-                        + w10 * part[channel, y1, x0]
-                        + w11 * part[channel, y1, x1]
-                    )
-
-
-@njit(cache=True, nogil=True)
-def _warp_labels(  # type: ignore[no-untyped-def]
-    part, elastic, grid, row_first, row_weights, col_first, col_weights, matrix,
-    top, left, height, width, mirrored, shared, stride, first_y, first_x, across, out,
-):  # fmt: skip
-    layers, rows, cols = out.shape
-    mixed = np.zeros((2, grid.shape[2]), np.float32)
-    for r in range(rows):
-        if elastic:
-            _mix_rows(grid, row_first, row_weights, r, mixed)
-        for c in range(cols):
-            at_y, at_x = float(r), float(c)
-            if elastic:
-                for k in range(4):
-                    at_y += col_weights[c, k] * mixed[0, col_first[c] + k]
-                    at_x += col_weights[c, k] * mixed[1, col_first[c] + k]
-            y = int(np.floor(matrix[0, 0] * at_y + matrix[0, 1] * at_x + matrix[0, 2] + 0.5))
-            x = int(np.floor(matrix[1, 0] * at_y + matrix[1, 1] * at_x + matrix[1, 2] + 0.5))
-            picture = 0
-            if not (0 <= y < height and 0 <= x < width):
-                if not mirrored:
-                    for layer in range(layers):
-                        out[layer, r, c] = 0
-                    continue
-            if mirrored:
-                tile_y, tile_x = y // height, x // width
-                y -= tile_y * height
-                x -= tile_x * width
-                if tile_y % 2 != 0:
-                    y = height - 1 - y
-                if tile_x % 2 != 0:
-                    x = width - 1 - x
-                picture = (tile_y - first_y) * across + tile_x - first_x
-            for layer in range(layers):
-                label = part[layer, y - top, x - left]
-                if mirrored and label != 0 and not shared[label]:
-                    label += picture * stride
-                out[layer, r, c] = label
-
-
-@njit(cache=True, nogil=True)
-def _look_up_image(image, rows, cols, reflect, fill, out):  # type: ignore[no-untyped-def]
-    channels, height, width = image.shape
-    for r in range(rows.shape[0]):
-        for c in range(rows.shape[1]):
-            y, x = float(rows[r, c]), float(cols[r, c])
-            if y < -0.5 or x < -0.5 or y > height - 0.5 or x > width - 0.5:
-                if not reflect:
-                    for channel in range(channels):
-                        out[channel, r, c] = fill
-                    continue
-                y, x = _mirror(y, height), _mirror(x, width)
-            y, x = min(max(y, 0.0), height - 1.0), min(max(x, 0.0), width - 1.0)
-            y0, x0 = int(y), int(x)
-            y1, x1 = min(y0 + 1, height - 1), min(x0 + 1, width - 1)
-            fy, fx = np.float32(y - y0), np.float32(x - x0)
-            for channel in range(channels):
-                upper = image[channel, y0, x0] * (np.float32(1.0) - fx) + image[channel, y0, x1] * fx
-                lower = image[channel, y1, x0] * (np.float32(1.0) - fx) + image[channel, y1, x1] * fx
-                out[channel, r, c] = upper * (np.float32(1.0) - fy) + lower * fy
-
-
-@njit(cache=True, nogil=True)
-def _look_up_labels(labels, rows, cols, out):  # type: ignore[no-untyped-def]
-    layers, height, width = labels.shape
-    for r in range(rows.shape[0]):
-        for c in range(rows.shape[1]):
-            y, x = int(np.floor(rows[r, c] + 0.5)), int(np.floor(cols[r, c] + 0.5))
-            inside = 0 <= y < height and 0 <= x < width
-            for layer in range(layers):
-                out[layer, r, c] = labels[layer, y, x] if inside else 0
-
-
-@njit(cache=True, nogil=True)
-def _shrink(image, factor, out):  # type: ignore[no-untyped-def]
-    channels, height, width = image.shape
-    for channel in range(channels):
-        for r in range(out.shape[1]):
-            y0, y1 = r * factor, min((r + 1) * factor, height)
-            for c in range(out.shape[2]):
-                x0, x1 = c * factor, min((c + 1) * factor, width)
-                total = np.float32(0.0)
-                for y in range(y0, y1):
-                    for x in range(x0, x1):
-                        total += image[channel, y, x]
-                out[channel, r, c] = total / np.float32((y1 - y0) * (x1 - x0))
