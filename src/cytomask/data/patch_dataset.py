@@ -93,8 +93,8 @@ class PatchDataset(Dataset):
         self._cached_bytes = 0
         # Groups lie side by side on the unit interval; within a group the images are in random order.
         order = np.random.default_rng([seed, 1]).permutation(len(self.samples))
-        groups = [_group(sample, balance) for sample in self.samples]
-        self._order = np.array(sorted(order.tolist(), key=lambda i: groups[i]))
+        groups: list[str] = [_group(sample, balance) for sample in self.samples]
+        self._order = np.array(sorted([int(i) for i in order], key=groups.__getitem__))
         self._edges = np.cumsum(group_weights(groups)[self._order])
         if preload:
             self.preload()

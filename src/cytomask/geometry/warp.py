@@ -23,6 +23,7 @@ from cytomask.geometry.warp_kernels import (
     linear_image,
     look_up_image,
     look_up_labels,
+    smooth,
 )
 
 _Floats = npt.NDArray[np.float32]
@@ -101,7 +102,7 @@ class Warp:
     def coordinates(self) -> tuple[_Floats, _Floats]:
         """Source rows and columns of all target pixels, each float32 ``shape``."""
         height, width = self.shape
-        return all_coordinates(*self._spline(), self.matrix, height, width)
+        return all_coordinates(*self._spline(), self.matrix, height, width)  # type: ignore[call-arg]
 
     def image(self, image: _Floats, fill: float | None = None, *, antialias: bool = True) -> _Floats:
         """Warp an image; each target pixel is interpolated linearly between four source pixels.
