@@ -200,6 +200,12 @@ def test_the_description_of_a_public_data_set(tmp_path: Path) -> None:
     assert [dataset.load(sample)[0].shape for sample in dataset.samples] == [(8, 8), (16, 16), (4, 4)]
 
 
+def test_a_table_that_a_spreadsheet_saved(root: Path) -> None:
+    text = "split\tname\r\n" + "\r\n".join(f"train\t{name}" for name in "abcd")
+    (root / "manifest.csv").write_text(text, encoding="utf-8-sig", newline="")
+    assert len(open_dataset(root).split("train")) == 4
+
+
 def test_classes_of_objects(root: Path) -> None:
     rows = ["image,id,class"] + [f"{n},3,cell\n{n}.tif,700,2" for n in "abcd"] + ["other,1,cell"]
     (root / "objects.csv").write_text("\n".join(rows))

@@ -173,6 +173,13 @@ def test_sample_is_a_strided_grid() -> None:
     np.testing.assert_allclose(1 / found.scale.ravel(), high - low, rtol=1e-6)
 
 
+def test_a_thin_image_is_sampled_as_densely_as_allowed() -> None:
+    pixels = np.random.default_rng(4).integers(0, 255, (1, 1, 3001)).astype(np.uint8)
+    found = statistics(Image.from_array(pixels, axes="CYX"), ZScore(), max_pixels=1000)
+    # Steps of 2 and 3 leave 1501 and 1001 pixels.
+    assert found.offset.item() == np.float32(pixels[..., ::4].mean())
+
+
 def test_a_memory_mapped_image_is_read_by_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = np.random.default_rng(3).integers(0, 4096, (1, 210, 90)).astype(np.uint16)
     np.save(tmp_path / "large.npy", pixels)
