@@ -201,7 +201,7 @@ def test_the_description_of_a_public_data_set(tmp_path: Path) -> None:
 
 
 def test_a_table_that_a_spreadsheet_saved(root: Path) -> None:
-    text = "split\tname\r\n" + "\r\n".join(f"train\t{name}" for name in "abcd")
+    text = "split\tname\r\n" + "\r\n".join(f"val\t{name}" for name in "abcd")
     (root / "manifest.csv").write_text(text, encoding="utf-8-sig", newline="")
     assert len(open_dataset(root).split("val")) == 4
 
