@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 
 from cytomask.errors import ConfigError
 
-#: Side of a tile where none is asked for: activations of a U-Net then stay within some hundreds of megabytes.
-DEFAULT_TILE = 1024
+#: Side of a tile where none is asked for: the activations of a U-Net then stay below a gigabyte.
+DEFAULT_TILE = 1536
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ def _cut(size: int, tile: int, overlap: int, stride: int, margin: int) -> list[t
             max(0, start - grown),
             min(padded, stop + grown),
         )
-        for start, stop in zip(edges[:-1], edges[1:])
+        for start, stop in pairwise(edges)
     ]
 
 

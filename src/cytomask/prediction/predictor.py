@@ -1,0 +1,332 @@
+"""The one way from an image to instances, for every model and every door."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+import numpy as np
+import torch
+
+from cytomask.data.channels import ChannelExpectation
+from cytomask.data.normalise import Normalisation
+from cytomask.errors import CytomaskError
+from cytomask.image import Image
+from cytomask.instances import Instances
+from cytomask.models.bundle import Bundle
+from cytomask.models.proposals import Proposals
+from cytomask.models.segmenter import Postprocess, Segmenter
+from cytomask.prediction.devices import choose_device, choose_precision, out_of_memory
+from cytomask.prediction.diameter import estimate_diameter
+from cytomask.prediction.prepare import PreparedImage, prepare_image, scale_to_diameter, unknown_diameter
+from cytomask.prediction.tiles import DEFAULT_TILE, Tile, check_tile, equal_batches, plan_tiles
+from cytomask.progress import say, track, warn
+
+#: Tiles on a GPU: larger, since memory is there and small ones leave it idle.
+DEFAULT_TILE_CUDA = 2048
+#: Pixels of one batch on a GPU where no batch size is asked for.
+BATCH_PIXELS_CUDA = 2**22
+#: Overlap for families that must see an object whole, where neither an overlap nor the objects' size is known.
+DEFAULT_OVERLAP = 128
+
+
+class Predictor:
+    """Segment images of any size with one network.
+
+    An image is read by windows, each with the surroundings that can influence it; a proposal is kept by the one tile
+    in whose core its point lies; conflicts are resolved once, for the whole image. **So tiles and batches change
+    memory and time, not the result**: for families that must see an object whole, as long as it is smaller than the
+    overlap (a warning tells when one is not).
+
+    Parameters
+    ----------
+    segmenter
+        The network; it is moved to the device.
+    channels, normalisation
+        What the model expects of an image.
+    postprocess
+        Its thresholds; the family's defaults if None.
+    pixel_size
+        µm per pixel that it was trained at.
+    diameter
+        Median object diameter that it was trained with, in network pixels.
+    device
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …
+    precision
+        ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+    batch_size
+        Tiles that go through the network together; None chooses.
+    tile, overlap
+        Side of a tile, and what neighbours share, in network pixels; None chooses.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such device or precision, or the tile is too small.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        *,
+        channels: ChannelExpectation,
+        normalisation: Normalisation,
+        postprocess: Postprocess | None = None,
+        pixel_size: float | None = None,
+        diameter: float | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        batch_size: int | None = None,
+        tile: int | None = None,
+        overlap: int | None = None,
+    ) -> None:
+        self.device = choose_device(device)
+        self.precision = choose_precision(precision, self.device)
+        # Channels last is what the convolution kernels of both CPU and GPU are fastest with.
+        self.segmenter = segmenter.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.channels, self.normalisation = channels, normalisation
+        self.postprocess = postprocess if postprocess is not None else segmenter.postprocess_class.model_validate({})
+        self.pixel_size, self.diameter = pixel_size, diameter
+        self.batch_size = batch_size
+        self.overlap = overlap if overlap is not None else self._default_overlap()
+        if tile is None:
+            tile = DEFAULT_TILE_CUDA if self.device.type == "cuda" else DEFAULT_TILE
+            tile = max(tile, 4 * self.overlap)
+        check_tile(tile, self.overlap, segmenter.stride)
+        self.tile = tile
+
+    @classmethod
+    def from_bundle(
+        cls,
+        bundle: Bundle,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        batch_size: int | None = None,
+        tile: int | None = None,
+        overlap: int | None = None,
+    ) -> Predictor:
+        """Predict with a saved model; all that concerns the images comes from the bundle."""
+        spec = bundle.spec
+        return cls(
+            bundle.segmenter,
+            channels=spec.channels,
+            normalisation=spec.normalisation,
+            postprocess=bundle.postprocess,
+            pixel_size=spec.pixel_size,
+            diameter=spec.diameter,
+            device=device,
+            precision=precision,
+            batch_size=batch_size,
+            tile=tile,
+            overlap=overlap,
+        )
+
+    def predict(
+        self,
+        image: Image,
+        *,
+        diameter: float | Literal["auto"] | None = None,
+        channels: Sequence[str | int] | None = None,
+        postprocess: Postprocess | None = None,
+    ) -> Instances:
+        """Segment one image.
+
+        Parameters
+        ----------
+        image
+            Any size; read by windows.
+        diameter
+            Diameter of the objects in native pixels, or ``"auto"`` to estimate it from the image: the image is scaled
+            so that they are as large as those that the model was trained with. None: scaled by the pixel size where
+            both the image's and the model's are known, else not at all.
+        channels
+            Which of the image's channels to use, by name or number.
+        postprocess
+            Other thresholds than the model's.
+
+        Returns
+        -------
+        Instances
+            In native pixels.
+
+        Raises
+        ------
+        ChannelError
+            If the image's channels do not fit the model.
+        ConfigError
+            If the diameter cannot be used.
+        """
+        prepared = self.prepare(image, diameter=diameter, channels=channels, postprocess=postprocess)
+        return self.segment(prepared, postprocess)
+
+    def prepare(
+        self,
+        image: Image,
+        *,
+        diameter: float | Literal["auto"] | None = None,
+        channels: Sequence[str | int] | None = None,
+        postprocess: Postprocess | None = None,
+    ) -> PreparedImage:
+        """Settle channels, normalisation and scale of an image, the first half of :meth:`predict`."""
+        prepared = prepare_image(
+            image,
+            channels=self.channels,
+            normalisation=self.normalisation,
+            chosen=channels,
+            # A diameter says more about this image than the pixel size does.
+            model_pixel_size=self.pixel_size if diameter is None else None,
+        )
+        if diameter is None:
+            return prepared
+        if diameter == "auto":
+            if self.diameter is None:
+                raise unknown_diameter()
+            estimate, told = estimate_diameter(prepared, lambda part: self.segment(part, postprocess), self.diameter)
+            say(told)
+            prepared = prepared.at_scale((1.0, 1.0), told)
+            if estimate is None:
+                return prepared
+            diameter = estimate
+        return prepared.at_scale(*scale_to_diameter(diameter, self.diameter))
+
+    def segment(self, prepared: PreparedImage, postprocess: Postprocess | None = None) -> Instances:
+        """Segment a prepared image, the second half of :meth:`predict`.
+
+        Raises
+        ------
+        CytomaskError
+            If memory runs out even with the smallest tile.
+        """
+        postprocess = postprocess if postprocess is not None else self.postprocess
+        proposals = self.propose(prepared, postprocess)
+        instances = self.segmenter.resolve(proposals, postprocess, prepared.native_shape, prepared.scale)
+        if self.segmenter.needs_whole_objects and len(self.tiles(prepared.shape)) > 1:
+            self._warn_of_cut_objects(instances, prepared.scale)
+        return instances
+
+    def propose(self, prepared: PreparedImage, postprocess: Postprocess | None = None) -> Proposals:
+        """Run the network only: what it proposes for the whole image, in network pixels, sorted by row and column.
+
+        Raises
+        ------
+        CytomaskError
+            If memory runs out even with the smallest tile.
+        """
+        postprocess = postprocess if postprocess is not None else self.postprocess
+        training = self.segmenter.training
+        self.segmenter.eval()
+        try:
+            while True:
+                tiles = self.tiles(prepared.shape)
+                try:
+                    return _in_canonical_order(Proposals.concatenate(list(self._kept(prepared, postprocess, tiles))))
+                except Exception as error:
+                    if not out_of_memory(error):
+                        raise
+                    reason = str(error).splitlines()[0] if str(error) else "out of memory"
+                # Only here have the failed batch's arrays been let go.
+                self._shrink(tiles, reason)
+        finally:
+            self.segmenter.train(training)
+
+    def tiles(self, shape: tuple[int, int]) -> list[Tile]:
+        """Plan the tiles of an image of this height and width (network pixels)."""
+        return plan_tiles(
+            shape,
+            tile=self.tile,
+            overlap=self.overlap,
+            stride=self.segmenter.stride,
+            halo=self.segmenter.halo,
+            needs_whole_objects=self.segmenter.needs_whole_objects,
+        )
+
+    def _kept(self, prepared: PreparedImage, postprocess: Postprocess, tiles: list[Tile]) -> Iterator[Proposals]:
+        """What each tile proposes and owns, in the frame of the whole image."""
+        batches = list(equal_batches(tiles, self._batch(tiles)))
+
+        def load(batch: list[Tile]) -> np.ndarray:
+            return np.stack([prepared.window(*tile.read) for tile in batch])
+
+        # The next windows are read and scaled while the network is busy with the present ones.
+        with ThreadPoolExecutor(1) as pool:
+            pending = pool.submit(load, batches[0])
+            for index, batch in enumerate(track(batches, "predicting")):
+                windows = pending.result()
+                if index + 1 < len(batches):
+                    pending = pool.submit(load, batches[index + 1])
+                for tile, found in zip(batch, self._run(windows, postprocess)):
+                    found = found.shifted(*tile.read[:2])
+                    yield found.take(tile.owns(found.points))
+
+    def _run(self, windows: np.ndarray, postprocess: Postprocess) -> list[Proposals]:
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32),
+        ):
+            images = torch.from_numpy(windows).to(self.device, memory_format=torch.channels_last)
+            return self.segmenter.propose(images, postprocess)
+
+    def _batch(self, tiles: list[Tile]) -> int:
+        if self.batch_size is not None:
+            return self.batch_size
+        if self.device.type == "cpu":
+            return 1
+        return max(1, BATCH_PIXELS_CUDA // max(t.shape[0] * t.shape[1] for t in tiles))
+
+    def _shrink(self, tiles: list[Tile], reason: str) -> None:
+        """Halve the batch, or the tile when the batch is one; for this and all later images."""
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        batch = min(self._batch(tiles), len(tiles))
+        if batch > 1:
+            self.batch_size = batch // 2
+            warn(f"memory ran out; going on with batches of {self.batch_size} ({reason})")
+            return
+        stride = self.segmenter.stride
+        side = max(max(t.shape) for t in tiles)
+        smaller = min(self.tile, side) // 2
+        if smaller < self.overlap + max(stride, 64):
+            raise CytomaskError(
+                "memory ran out, even with a small tile",
+                found=f"{reason}; tile {self.tile}, overlap {self.overlap}, batch 1",
+                fix="use --device cpu, a smaller overlap, or a machine with more memory",
+            )
+        self.tile = smaller
+        warn(f"memory ran out; going on with tiles of {self.tile} ({reason})")
+
+    def _default_overlap(self) -> int:
+        if not self.segmenter.needs_whole_objects:
+            return 0
+        if self.diameter is None:
+            return DEFAULT_OVERLAP
+        # Few objects are larger than four times the median.
+        return -(-int(4 * self.diameter) // 32) * 32
+
+    def _warn_of_cut_objects(self, instances: Instances, scale: tuple[float, float]) -> None:
+        # A piece of a cut object is owned only if its middle lies in the core; it then reaches from half an overlap
+        # before the core's end to half an overlap behind it. So whatever was cut is at least as long as the overlap.
+        if not len(instances):
+            return
+        windows = instances.windows
+        longest = float(max(((windows[:, axis + 2] - windows[:, axis]) * scale[axis]).max() for axis in range(2)))
+        if longest < self.overlap:
+            return
+        needed = -(-int(1.25 * longest) // 32) * 32
+        warn(
+            f"an object is {longest:.0f} px long or longer at the network's scale, not shorter than the overlap of "
+            f"{self.overlap} px: it may have been cut at the border of a tile; use --overlap {needed}"
+            + (f" --tile {4 * needed}" if self.tile < 2 * needed else "")
+        )
+
+
+def _in_canonical_order(proposals: Proposals) -> Proposals:
+    """Sort by row and column, so that ties between equal scores do not depend on the tiles."""
+    rows, columns = proposals.points[:, 0], proposals.points[:, 1]
+    down, across = np.diff(rows), np.diff(columns)
+    if np.all((down > 0) | ((down == 0) & (across >= 0))):
+        return proposals
+    return proposals.take(np.lexsort((columns, rows)))
