@@ -259,8 +259,8 @@ class Image:
         else:
             names = ("grey",) if len(pixels) == 1 else tuple(f"channel {i}" for i in range(len(pixels)))
         _refuse_what_is_not_finite(pixels, source)
-        sentence = _sentence(pixels, names, is_rgb, pixel_size, notes)
-        return cls(pixels, names, pixel_size, is_rgb, source, sentence)
+        image = cls(pixels, names, pixel_size, is_rgb, source)
+        return replace(image, resolved=_sentence(pixels, names, is_rgb, pixel_size, notes))
 
 
 def check_axes(axes: str, shape: tuple[int, ...], source: Path | None) -> str:

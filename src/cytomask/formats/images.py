@@ -79,7 +79,7 @@ def read_image(path: str | Path, *, axes: str | None = None, plane: int | None =
 def read_file(path: Path, *, axes: str | None = None, plane: int | None = None, stored: bool = False) -> Image:
     """Read a file by what it is, which its first bytes tell; ``stored`` leaves the numbers as label images need."""
     announced = _KINDS[path.suffix.lower()]
-    kind = _kind(path)
+    kind = file_kind(path)
     if kind is None:
         raise ImageError(
             f"the file is not a {announced} image",
@@ -94,7 +94,8 @@ def read_file(path: Path, *, axes: str | None = None, plane: int | None = None, 
     return read_raster(path, kind, axes=axes, plane=plane, stored=stored, told=told)
 
 
-def _kind(path: Path) -> str | None:
+def file_kind(path: Path) -> str | None:
+    """Tell TIFF, PNG, JPEG and BMP by the first bytes; None for anything else."""
     start = _start(path)
     if is_tiff(start):
         return "TIFF"
@@ -187,7 +188,7 @@ def _matches(path: str | Path) -> list[Path]:
         raise ImageError(
             "there is no image here" if place.is_dir() else "nothing matches the pattern",
             where=path,
-            found=f"{len(inside)} other files" if inside else "no files",
+            found="only label images and overlays of an earlier prediction" if images else f"{len(inside)} other files",
             expected=", ".join(IMAGE_SUFFIXES),
         )
     if kept and len(kept) < len(images):

@@ -9,7 +9,7 @@ import tifffile
 from PIL import Image as Picture
 
 from cytomask.errors import ImageError, LabelError
-from cytomask.formats.images import check_file, read_file
+from cytomask.formats.images import check_file, file_kind, read_file
 from cytomask.output import replacing
 
 #: Suffixes of label images that can be read. JPEG is not among them: it does not keep numbers.
@@ -48,16 +48,16 @@ def read_labels(path: str | Path) -> np.ndarray:
     array([[    0,     7],
            [70000,     7]], dtype=int32)
     """
-    path = Path(path)
-    if path.suffix.lower() in (".jpg", ".jpeg"):
-        raise LabelError(
-            "a JPEG file cannot hold labels: its packing changes the numbers",
-            where=path,
-            expected=", ".join(LABEL_SUFFIXES),
-            fix="export the labels as TIFF or PNG",
-        )
     try:
-        image = read_file(check_file(path, LABEL_SUFFIXES), stored=True)
+        path = check_file(path, LABEL_SUFFIXES)
+        if file_kind(path) == "JPEG":
+            raise ImageError(
+                "a JPEG file cannot hold labels: its packing changes the numbers",
+                where=path,
+                expected=", ".join(LABEL_SUFFIXES),
+                fix="export the labels as TIFF or PNG",
+            )
+        image = read_file(path, stored=True)
     except ImageError as error:
         raise LabelError(
             error.what, where=error.where, found=error.found, expected=error.expected, fix=error.fix

@@ -11,9 +11,10 @@ from cytomask.errors import ImageError
 #: Most bytes that one image may take when it is unpacked into memory (files that can be mapped are not limited).
 MAX_UNPACKED = 8 * 2**30
 #: Up to this size a file is believed whatever it says.
-BELIEVED = 256 * 2**20
-#: Beyond it, a file that unpacks to more than this many times its own size is not. (Deflate reaches 1032 at most.)
-MAX_RATIO = 2000
+BELIEVED = 2**30
+#: Beyond it, a file that unpacks to more than this many times its own size is not. (Deflate reaches 1032 at most, and
+#: 8 times that for pictures of one bit.)
+MAX_RATIO = 10_000
 
 
 def check_unpacked_size(shape: Sequence[int], itemsize: int, path: Path) -> None:
@@ -22,7 +23,7 @@ def check_unpacked_size(shape: Sequence[int], itemsize: int, path: Path) -> None
     Raises
     ------
     ImageError
-        If the image has no pixels, takes more than 8 GiB, or more than 256 MiB and 2000 times the size of its file.
+        If the image has no pixels, takes more than 8 GiB, or more than 1 GiB and 10000 times the size of its file.
 
     Examples
     --------

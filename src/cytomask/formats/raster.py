@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import imagecodecs
 import numpy as np
-import PIL.ImageOps
+import PIL.Image
 from PIL.BmpImagePlugin import BmpImageFile
-from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
@@ -90,16 +90,23 @@ def read_raster(
 
 def _read_png(path: Path, stored: bool, told: list[str]) -> tuple[np.ndarray, tuple[float, float] | None]:
     data = path.read_bytes()
-    chunks = dict(_png_chunks(data))
+    chunks = dict(_png_chunks(data, path))
     width, height, depth, colour = struct.unpack(">IIBB", chunks[b"IHDR"][:10])
     check_unpacked_size((height, width, _PNG_SAMPLES[colour]), 2 if depth == 16 else 1, path)
-    if colour == _PNG_PALETTE or b"eXIf" in chunks:
-        pixels = _read_with_pillow(path, PngImageFile, stored, told)
+    if colour == _PNG_PALETTE and stored:
+        with PngImageFile(path) as picture:
+            pixels = np.array(picture.getchannel(0))
     else:
         pixels = imagecodecs.png_decode(data)
+    if colour == _PNG_PALETTE and not stored:
+        pixels = _of_palette(pixels, told)
     if depth == 1 and colour == 0:
         pixels = np.minimum(pixels, 1)
         told.append("1 bit deep")
+    if b"eXIf" in chunks:
+        exif = PIL.Image.Exif()
+        exif.load(chunks[b"eXIf"])
+        pixels = _upright(pixels, exif, told)
     pixel_size = None
     if len(chunks.get(b"pHYs", b"")) == 9:
         per_metre_x, per_metre_y, unit = struct.unpack(">IIB", chunks[b"pHYs"])
@@ -109,23 +116,48 @@ def _read_png(path: Path, stored: bool, told: list[str]) -> tuple[np.ndarray, tu
     return pixels, pixel_size
 
 
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Walk over the chunks before the pixels (https://www.w3.org/TR/png-3/#5Chunk-layout)."""
+def _png_chunks(data: bytes, path: Path) -> Iterator[tuple[bytes, bytes]]:
+    """Walk over a PNG's chunks and compare checksums (https://www.w3.org/TR/png-3/#5Chunk-layout)."""
+    view = memoryview(data)
     place = len(SIGNATURES["PNG"])
-    while place + 8 <= len(data):
+    while place + 12 <= len(data):
         length, name = struct.unpack_from(">I4s", data, place)
-        if name == b"IDAT":
-            return
-        yield name, data[place + 8 : place + 8 + length]
+        content = view[place + 8 : place + 8 + length]
         place += length + 12
+        if place > len(data):
+            break
+        # Chunks whose names begin with a small letter can be done without.
+        if name[:1].isupper() and zlib.crc32(view[place - length - 8 : place - 4]) != _checksum(view, place):
+            raise ImageError(
+                "the PNG file is damaged",
+                where=path,
+                found=f"a wrong checksum before byte {place}",
+                fix="copy or export it again",
+            )
+        if name == b"IEND":
+            return
+        if name != b"IDAT":
+            yield name, bytes(content)
+    raise ImageError(
+        "the PNG file is cut off: a part of it is missing",
+        where=path,
+        found=f"{len(data)} bytes without an end",
+        fix="copy or export it again, and compare the sizes of the files",
+    )
 
 
-def _read_with_pillow(path: Path, reader: type[ImageFile], stored: bool, told: list[str]) -> np.ndarray:
+def _checksum(view: memoryview, end: int) -> int:
+    return int.from_bytes(view[end - 4 : end], "big")
+
+
+def _read_with_pillow(
+    path: Path, reader: type[JpegImageFile] | type[BmpImageFile], stored: bool, told: list[str]
+) -> np.ndarray:
     # The reader's own class rather than PIL.Image.open: nothing but the kind that was asked for is tried, and the
     # limits are ours instead of a setting for the whole process.
     with reader(path) as picture:
         check_unpacked_size((picture.height, picture.width, len(picture.getbands())), 1, path)
-        if picture.mode in ("CMYK", "YCCK", "LAB", "HSV"):
+        if picture.mode not in ("1", "L", "P", "RGB", "RGBA"):
             raise ImageError(
                 "the colours of this file cannot be read",
                 where=path,
@@ -133,21 +165,34 @@ def _read_with_pillow(path: Path, reader: type[ImageFile], stored: bool, told: l
                 expected="grey or RGB",
                 fix="export it as RGB",
             )
-        orientation = picture.getexif().get(0x0112, 1)
-        shown = PIL.ImageOps.exif_transpose(picture) if orientation in range(2, 9) else picture
-        if shown is not picture:
-            told.append(f"turned upright as its EXIF entry says (orientation {orientation})")
-        if shown.mode == "1":
+        if picture.mode == "P" and not stored:
+            pixels = _of_palette(np.array(picture.convert("RGB")), told)
+        else:
+            pixels = np.array(picture)
+        if picture.mode == "1":
+            pixels = pixels.astype(np.uint8)
             told.append("1 bit deep")
-            return np.asarray(shown).astype(np.uint8)
-        if shown.mode in ("P", "PA"):
-            if stored:
-                return np.asarray(shown.getchannel(0) if shown.mode == "PA" else shown)
-            return _apply_palette(np.asarray(shown.convert("RGB")), told)
-        return np.array(shown)
+        return _upright(pixels, picture.getexif(), told)
 
 
-def _apply_palette(pixels: np.ndarray, told: list[str]) -> np.ndarray:
+def _upright(pixels: np.ndarray, exif: PIL.Image.Exif, told: list[str]) -> np.ndarray:
+    """Turn and mirror a picture as the camera says (EXIF 2.32, tag 274)."""
+    orientation = exif.get(274, 1)
+    if orientation not in range(2, 9):
+        return pixels
+    told.append(f"turned upright as its EXIF entry says (orientation {orientation})")
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
+
+
+def _of_palette(pixels: np.ndarray, told: list[str]) -> np.ndarray:
+    """Drop transparency from the colours of a palette, and colour itself if they are all grey."""
+    pixels = pixels[:, :, :3]
     if (pixels == pixels[:, :, :1]).all():
         told.append("its grey palette is applied")
         return np.ascontiguousarray(pixels[:, :, 0])

@@ -207,7 +207,7 @@ def _pixels(
 
     by_page = paged and len(pages) == math.prod(leading)
     _check_segments(series.keyframe, [pages[i] for i in chosen] if by_page else pages, path)
-    itemsize = series.dtype.itemsize
+    itemsize = np.dtype(series.dtype).itemsize
     if not by_page:
         check_unpacked_size(shape, itemsize, path)
         return series.asarray()[index], chosen

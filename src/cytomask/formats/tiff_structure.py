@@ -15,8 +15,9 @@ from typing import BinaryIO
 
 from cytomask.errors import ImageError
 
-#: Tags without which pixels or axes would be misread: bits, compression, colour, description, places of the data.
-_NEEDED = {258, 270, 273, 279, 320, 324, 325, 338, 339}
+#: Tags without which pixels, axes or pixel size would be misread: bits, places of the data, description, resolution,
+#: palette, kinds of samples, and ImageJ's labels.
+_NEEDED = {258, 270, 273, 279, 282, 283, 320, 324, 325, 338, 339, 50838, 50839}
 _TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _HEADERS = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
 
@@ -41,13 +42,15 @@ def check_tiff_structure(path: Path) -> int:
         count_format, offset_format = (order + "Q", order + "Q") if big else (order + "H", order + "I")
         entry_size = 20 if big else 12
         file.seek(8 if big else 4)
+        seen: set[int] = set()
         try:
             (offset,) = struct.unpack(offset_format, file.read(struct.calcsize(offset_format)))
-            seen: set[int] = set()
             while offset:
                 if offset in seen:
                     raise _damaged(path, f"page {len(seen)} points back to an earlier page")
                 seen.add(offset)
+                if offset >= size:
+                    raise EOFError
                 file.seek(offset)
                 (count,) = struct.unpack(count_format, file.read(struct.calcsize(count_format)))
                 if count * entry_size > size:
@@ -55,8 +58,10 @@ def check_tiff_structure(path: Path) -> int:
                 entries = _read_exactly(file, count * entry_size)
                 (offset,) = struct.unpack(offset_format, file.read(struct.calcsize(offset_format)))
                 _check_entries(entries, order, big, size, len(seen) - 1, path)
-        except (struct.error, EOFError, OverflowError) as error:
-            raise truncated(path, f"page {len(seen)} lies beyond the end of the file ({size} bytes)") from error
+        except (struct.error, EOFError) as error:
+            raise truncated(
+                path, f"page {max(len(seen), 1) - 1} lies beyond the end of the file ({size} bytes)"
+            ) from error
         except OSError as error:
             raise ImageError("the file cannot be read", where=path, found=error.strerror or error) from error
     if not seen:
