@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cytomask.errors import LabelError
-from cytomask.geometry.bit_masks import as_label_array, label_windows, paint_masks
+from cytomask.geometry.bit_masks import as_label_array, label_windows, paint_masks, paint_translated
 from cytomask.geometry.layering import first_fit_layers
 from cytomask.geometry.overlap import mask_overlaps
 from cytomask.instance_checks import look_up
@@ -138,6 +138,7 @@ class LabelLayers:
             top, left = max(-y0, 0), max(-x0, 0)
             room[:, top : top + part.shape[1], left : left + part.shape[2]] = part
             part = room
+        part = np.ascontiguousarray(part)
         whole = LabelLayers(part, {}, frozenset(), self.class_names)
         here = whole.ids().tolist()
         classes = {i: self.classes[i] for i in here if i in self.classes}
@@ -145,16 +146,18 @@ class LabelLayers:
 
     def union(self) -> np.ndarray:
         """Where any object is, crowd regions included, bool ``(Y, X)``."""
-        return np.asarray((self.layers != 0).any(axis=0))
+        there = np.zeros(self.shape, bool)
+        for layer in self.layers:
+            there |= layer != 0
+        return there
 
     def class_map(self) -> np.ndarray:
         """The class of each pixel, int32 ``(Y, X)``, 0 for the background; where objects overlap, the last layer's."""
         ids = self.ids()
-        table = np.array([0] + [self.classes.get(i, 1) for i in ids.tolist()], np.int32)
+        classes = np.array([self.classes.get(i, 1) for i in ids.tolist()], np.int32)
         out = np.zeros(self.shape, np.int32)
         for layer in self.layers:
-            there = layer != 0
-            out[there] = table[np.searchsorted(ids, layer[there]) + 1]
+            paint_translated(out, np.ascontiguousarray(layer), ids, classes)
         return out
 
     def to_instances(self) -> Instances:

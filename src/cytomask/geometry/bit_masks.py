@@ -168,44 +168,53 @@ def _place(keys: Any, key: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _find_objects(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Collect ids and windows run by run; also the table (keys, and the position of each key among the ids)."""
-    height, width = labels.shape
+    """Collect ids and windows; also the table (keys, and the position of each key among the ids)."""
     keys, places = np.zeros(_FIRST_SIZE, np.int32), np.zeros(_FIRST_SIZE, np.int32)
     ids, windows = np.empty(_FIRST_SIZE // 2, np.int32), np.empty((_FIRST_SIZE // 2, 4), np.int32)
-    n = 0
-    for y in range(height):
-        row = labels[y]
+    y, n = _collect(labels, 0, keys, places, ids, windows, 0)
+    while y < len(labels):
+        more_ids, more_windows = np.empty(2 * n, np.int32), np.empty((2 * n, 4), np.int32)
+        more_ids[:n], more_windows[:n] = ids, windows
+        ids, windows = more_ids, more_windows
+        keys, places = np.zeros(4 * n, np.int32), np.zeros(4 * n, np.int32)
+        for i in range(n):
+            place = _place(keys, ids[i])
+            keys[place], places[place] = ids[i], i
+        # The row is read again from its beginning: windows that hold its runs already do not change.
+        y, n = _collect(labels, y, keys, places, ids, windows, n)
+    return ids[:n].copy(), windows[:n].copy(), keys, places
+
+
+@njit(cache=True, nogil=True)
+def _collect(labels: Any, y: int, keys: Any, places: Any, ids: np.ndarray, windows: Any, n: int) -> tuple[int, int]:
+    """Widen the windows run by run until the end or until there is no room for another id; return row and number."""
+    height, width = labels.shape
+    while y < height:
         x = 0
         while x < width:
-            label = row[x]
+            label = labels[y, x]
             if label == 0:
                 x += 1
                 continue
             start = x
             x += 1
-            while x < width and row[x] == label:
+            while x < width and labels[y, x] == label:
                 x += 1
             key = np.int32(label)
             place = _place(keys, key)
             if keys[place] == 0:
                 if n == ids.size:
-                    more_ids, more_windows = np.empty(2 * n, np.int32), np.empty((2 * n, 4), np.int32)
-                    more_ids[:n], more_windows[:n] = ids, windows
-                    ids, windows = more_ids, more_windows
-                    keys, places = np.zeros(4 * n, np.int32), np.zeros(4 * n, np.int32)
-                    for i in range(n):
-                        place = _place(keys, ids[i])
-                        keys[place], places[place] = ids[i], i
-                    place = _place(keys, key)
+                    return y, n
                 keys[place], places[place], ids[n] = key, n, key
                 windows[n, 0], windows[n, 1], windows[n, 2], windows[n, 3] = y, start, y + 1, x
                 n += 1
             else:
-                window = windows[places[place]]
-                window[1] = min(window[1], start)
-                window[2] = y + 1
-                window[3] = max(window[3], x)
-    return ids[:n].copy(), windows[:n].copy(), keys, places
+                k = places[place]
+                windows[k, 1] = min(windows[k, 1], start)
+                windows[k, 2] = y + 1
+                windows[k, 3] = max(windows[k, 3], x)
+        y += 1
+    return y, n
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -244,6 +253,32 @@ def _set_runs(
             y0, x0, x1 = np.int64(windows[k, 0]), np.int64(windows[k, 1]), np.int64(windows[k, 3])
             at = 8 * offsets[k] + (y - y0) * (x1 - x0) - x0
             set_run(bits, at + start, at + x)
+
+
+@njit(cache=True, nogil=True)
+def paint_translated(out: np.ndarray, labels: np.ndarray, ids: np.ndarray, values: np.ndarray) -> None:
+    """Paint the objects of a label image into another image, each with a value of its own; the background stays.
+
+    Parameters
+    ----------
+    out
+        ``(Y, X)``, changed in place.
+    labels
+        int32 ``(Y, X)``, 0 for the background.
+    ids
+        int32 ``(N,)``: all ids of the label image, ascending.
+    values
+        The value of each id, in the type of ``out``.
+    """
+    height, width = labels.shape
+    last, value = np.int32(0), out.dtype.type(0)
+    for y in range(height):
+        for x in range(width):
+            label = labels[y, x]
+            if label != 0:
+                if label != last:
+                    last, value = label, values[np.searchsorted(ids, label)]
+                out[y, x] = value
 
 
 @njit(cache=True, nogil=True)
