@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from cytomask.errors import ImageError
 from cytomask.formats.images import read_image
 from cytomask.formats.tiff_metadata import micrometres
 from cytomask.image import Image
@@ -86,6 +87,31 @@ def test_damaged_ome_metadata_are_said(path: Path) -> None:
     image = read_image(path)
     assert image.shape == (30, 20)
     assert "OME metadata are damaged" in image.resolved
+
+
+def test_imagej_metadata_that_do_not_fit_are_said(path: Path) -> None:
+    description = "ImageJ=1.54\nimages=12\nchannels=12\nunit=um\n"
+    tifffile.imwrite(path, _PLANE, description=description, metadata=None)
+    image = read_image(path)
+    assert image.n_channels == 1
+    assert "ImageJ metadata do not fit" in image.resolved
+    tifffile.imwrite(path, _PLANE, description=description, metadata=None, compression="zlib")
+    with pytest.raises(ImageError, match="11 of 12 pages are not there"):
+        read_image(path)
+
+
+def test_a_large_stack_of_imagej_is_one_page_with_all_planes_behind_it(path: Path) -> None:
+    description = "ImageJ=1.54\nimages=12\nslices=12\n"
+    tifffile.imwrite(path, _PLANE, description=description, metadata=None)
+    start = path.read_bytes()
+    planes = [bytes([number]) * _PLANE.nbytes for number in range(1, 12)]
+    path.write_bytes(start + b"".join(planes))
+    with pytest.raises(ImageError, match="stack of 12 planes"):
+        read_image(path)
+    assert (read_image(path, plane=5).pixels == 5 * 257).all()
+    path.write_bytes(start + b"".join(planes[:6]))
+    with pytest.raises(ImageError, match="7 whole planes where ImageJ's metadata announce 12"):
+        read_image(path)
 
 
 def test_an_entity_bomb_in_ome_metadata_does_no_harm(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -180,7 +181,7 @@ def _pixels(
     tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, index: tuple[slice | int, ...], path: Path
 ) -> tuple[np.ndarray, list[int]]:
     """Map or read the chosen part of a series; also the numbers of the slices that it is made of."""
-    pages = [page for page in series.pages if page is not None and len(page.dataoffsets) > 0]
+    pages = _pages_there(tif, series, path)
     if len(pages) < len(series.pages):
         raise ImageError(
             "some pages of the image are missing",
@@ -216,12 +217,27 @@ def _pixels(
     return pixels[(slice(None),) * slices.ndim + index[n_leading:]], chosen
 
 
+def _pages_there(
+    tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, path: Path
+) -> list[tifffile.TiffPage | tifffile.TiffFrame]:
+    pages: list[tifffile.TiffPage | tifffile.TiffFrame] = []
+    with suppress(IndexError):  # a page that the metadata announce, and that the file has not
+        pages += (page for page in series.pages if page is not None and len(page.dataoffsets) > 0)
+    if tif.is_imagej and series.kind != "imagej" and series.dataoffset is not None:
+        # ImageJ keeps a large stack as one page with all planes behind it.
+        announced, size = int((tif.imagej_metadata or {}).get("images", 1)), path.stat().st_size
+        planes = (size - series.dataoffset) // max(1, series.keyframe.nbytes)
+        if 2 <= planes < announced:
+            raise truncated(path, f"{planes} whole planes where ImageJ's metadata announce {announced}")
+    return pages
+
+
 def _check_segments(
     keyframe: tifffile.TiffPage, pages: Sequence[tifffile.TiffPage | tifffile.TiffFrame], path: Path
 ) -> None:
     """Make sure that all strips or tiles are in the file, and are of a size that can be unpacked."""
     if keyframe.is_tiled:
-        check_unpacked_size((keyframe.tilelength, keyframe.tilewidth), keyframe.dtype.itemsize, path)
+        check_unpacked_size((keyframe.tilelength, keyframe.tilewidth), np.dtype(keyframe.dtype).itemsize, path)
     for page in pages:
         size = page.parent.filehandle.size
         end = max((a + b for a, b in zip(page.dataoffsets, page.databytecounts)), default=0)

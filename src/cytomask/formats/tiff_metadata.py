@@ -75,8 +75,10 @@ def read_metadata(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, chose
         names, size = _ome(tif.ome_metadata, tif.series.index(series))
         told += ["the pixel size is told by the OME metadata"] * (size is not None)
     elif tif.is_ome:
-        told.append("the OME metadata are damaged and were not used")
-    if tif.is_imagej and tif.imagej_metadata:
+        told.append("the OME metadata are damaged or incomplete and were not used")
+    if tif.is_imagej and series.kind != "imagej":
+        told.append("the ImageJ metadata do not fit the pages and were not used")
+    elif tif.is_imagej and tif.imagej_metadata:
         names = names or _imagej_names(tif.imagej_metadata, chosen)
         if size is None:
             size = _imagej_size(tif, tif.imagej_metadata)
