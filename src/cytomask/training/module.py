@@ -55,7 +55,7 @@ class TrainingModule(pl.LightningModule):
         return total
 
     def _stop_not_finite(self, losses: dict[str, Tensor], batch_index: int) -> None:
-        values = ", ".join(f"{name} = {float(value):.4g}" for name, value in losses.items())
+        values = ", ".join(f"{name} = {float(value.detach()):.4g}" for name, value in losses.items())
         raise TrainingError(
             "the loss is no longer a finite number, so training stops",
             where=f"epoch {self.current_epoch}, batch {batch_index}",
