@@ -63,6 +63,7 @@ class Experiment(BaseModel):
     name: str = Field("experiment", pattern=r"^[\w.-]+$")
     description: str = ""
     data: DataSection = Field(default_factory=DataSection)
+    initial: str | None = Field(None, description="a model (name, bundle or run) whose weights training begins with")
     model: dict[str, Any] = Field(default_factory=lambda: {"family": "star"}, description="family, and its settings")
     patches: PatchSection = Field(default_factory=PatchSection)
     augmentation: AugmentConfig = Field(default_factory=AugmentConfig)

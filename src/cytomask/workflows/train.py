@@ -30,7 +30,7 @@ from cytomask.reporting.curves import write_curves
 from cytomask.training.fit import TABLE, FitResult, Interrupted, fit
 from cytomask.training.validation import ValidationImages
 from cytomask.workflows.experiment import Experiment, experiment_to_yaml, read_experiment
-from cytomask.workflows.models import BUNDLE_IN_RUN
+from cytomask.workflows.models import BUNDLE_IN_RUN, load_model
 from cytomask.workflows.tune import TuneResult, save_tuned, tune_bundle
 
 EXPERIMENT_NAME, RECORD_NAME, CURVES_NAME = "experiment.yaml", "run.yaml", "curves.png"
@@ -116,6 +116,8 @@ def train_experiment(
         experiment, reasons = _complete(experiment, dataset, train)
     family, settings = _family(experiment)
     segmenter = _build(family, settings, experiment)
+    if experiment.initial is not None and not resume:
+        _begin_with(segmenter, load_model(experiment.initial))
 
     output_folder(folder)
     with replacing(folder / EXPERIMENT_NAME) as path:
@@ -200,6 +202,15 @@ def _splits(dataset: Dataset, experiment: Experiment) -> tuple[list[Sample], lis
 def _complete(experiment: Experiment, dataset: Dataset, train: list[Sample]) -> tuple[Experiment, list[str]]:
     """Fill in what the experiment leaves open: classes, channels, and what the family derives from object sizes."""
     model = dict(experiment.model)
+    if experiment.initial is not None:
+        spec = load_model(experiment.initial).spec
+        if model.setdefault("family", spec.family) != spec.family:
+            raise ConfigError(
+                "the initial model is of another family", where=experiment.initial, found=spec.family,
+                expected=str(model["family"]),
+            )
+        # The network must be the initial one; classes may differ, as their layer is made anew.
+        model = {**spec.config, "classes": list(dataset.classes), **model}
     family = model.get("family", "star")
     model["family"] = family
     model.setdefault("classes", list(dataset.classes))
@@ -230,6 +241,16 @@ def _build(family: str, settings: dict[str, Any], experiment: Experiment) -> Seg
             expected=f"a multiple of {segmenter.stride}",
         )
     return segmenter
+
+
+def _begin_with(segmenter: Segmenter, initial: Bundle) -> None:
+    """Copy the weights of another model, where they fit."""
+    own, given = segmenter.state_dict(), initial.segmenter.state_dict()
+    fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
+    segmenter.load_state_dict(fitting, strict=False)
+    new = sorted({name.rsplit(".", 1)[0] for name in own.keys() - fitting.keys()})
+    say(f"began with {len(fitting)} of {len(own)} arrays of {initial.spec.name}" + (
+        f"; made anew: {', '.join(new)}" if new else ""))
 
 
 def _load(sample: Sample, experiment: Experiment) -> tuple[np.ndarray, LabelLayers]:
