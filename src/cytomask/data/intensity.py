@@ -80,7 +80,10 @@ class Unevenness(Change):
 
 
 class Tint(Change):
-    """Show a grey picture in a random colour, one channel of it at full weight (for models of colour pictures)."""
+    """Show a grey picture in a random colour, one channel of it at full weight (for models of colour pictures).
+
+    A bright picture is tinted half as strongly: lamps and stains colour the light, but do not take it all.
+    """
 
     others: AmountRange = Field((0.0, 1.0), description="weights of the other channels")
 
@@ -251,6 +254,8 @@ def _colour(image: _Image, config: IntensityConfig, rng: np.random.Generator, ch
             return image
         weights = rng.uniform(*config.tint.others, 3)
         weights[rng.integers(3)] = 1.0
+        if image.mean() > 0.5:
+            weights = 0.5 + 0.5 * weights
         return image * weights.astype(np.float32)[:, None, None]
     if jitter:
         hue = math.radians(rng.uniform(-config.colour.hue, config.colour.hue))

@@ -94,7 +94,7 @@ class PatchDataset(Dataset):
         # Groups lie side by side on the unit interval; within a group the images are in random order.
         order = np.random.default_rng([seed, 1]).permutation(len(self.samples))
         groups: list[str] = [_group(sample, balance) for sample in self.samples]
-        self._order = np.array(sorted([int(i) for i in order], key=groups.__getitem__))
+        self._order = order[np.argsort(np.array(groups)[order], kind="stable")]
         self._edges = np.cumsum(group_weights(groups)[self._order])
         if preload:
             self.preload()
@@ -122,7 +122,8 @@ class PatchDataset(Dataset):
         """
         start = np.random.default_rng([self.seed, 3, self.epoch]).random()
         place = (start + index * _GOLDEN) % 1.0
-        return int(self._order[min(np.searchsorted(self._edges, place, side="right"), len(self.samples) - 1)])
+        at = int(np.searchsorted(self._edges, place, side="right"))
+        return int(self._order[min(at, len(self.samples) - 1)])
 
     def preload(self) -> None:
         """Read images until the cache is full."""

@@ -102,7 +102,7 @@ class Warp:
     def coordinates(self) -> tuple[_Floats, _Floats]:
         """Source rows and columns of all target pixels, each float32 ``shape``."""
         height, width = self.shape
-        return all_coordinates(*self._spline(), self.matrix, height, width)  # type: ignore[call-arg]
+        return all_coordinates(*self._spline(), self.matrix, height, width)
 
     def image(self, image: _Floats, fill: float | None = None, *, antialias: bool = True) -> _Floats:
         """Warp an image; each target pixel is interpolated linearly between four source pixels.
@@ -258,7 +258,8 @@ def warp_image(image: _Floats, rows: _Floats, cols: _Floats, fill: float | None 
     """
     out = np.empty((len(image), *rows.shape), np.float32)
     value = np.float32(0.0 if fill is None else fill)
-    look_up_image(*_contiguous(image, rows, cols), fill is None, value, out)
+    image, rows, cols = (np.ascontiguousarray(array, np.float32) for array in (image, rows, cols))
+    look_up_image(image, rows, cols, fill is None, value, out)
     return out
 
 
@@ -330,10 +331,6 @@ def _side_weight(shrinkage: float, factor: int) -> float:
     residual = shrinkage / factor
     variance = residual**2 / 6 - (1 - 1 / factor**2) / 12 - 1 / 6
     return 0.0 if variance < 0.01 else min(variance / 2, 0.25)
-
-
-def _contiguous(*arrays: npt.NDArray) -> list[_Floats]:
-    return [np.ascontiguousarray(array, np.float32) for array in arrays]
 
 
 def _needed(low: float, high: float, size: int, factor: int) -> tuple[int, int]:
