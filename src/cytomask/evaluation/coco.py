@@ -3,13 +3,14 @@
 This "AP" is the area under the precision-recall curve that the scores make, averaged over IoU 0.50 … 0.95 and over the
 classes; it has nothing to do with the accuracy tp / (tp + fp + fn) that nucleus challenges call average precision.
 
-COCO counts only the best ``max_dets`` predictions of an image, and its own default, 100, cuts dense micrographs off. The
-default here is 1000, and images that hold more are told.
+COCO counts only the best ``max_dets`` predictions of an image, and its own default, 100, cuts dense micrographs off.
+The default here is 1000, and images that hold more are told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -58,6 +59,7 @@ def coco_metrics(
     kind: Literal["segm", "bbox"] = "segm",
     settings: CocoSettings | None = None,
     class_names: Sequence[str] = ("object",),
+    crowds: Sequence[Collection[int]] | None = None,
 ) -> dict[str, Any]:
     """Compute average precision and recall over a set of images.
 
@@ -66,11 +68,15 @@ def coco_metrics(
     truths, predictions
         Instances of each image, in the same order; the predictions' scores rank them.
     kind
-        Whether masks (``"segm"``) or boxes (``"bbox"``) are compared. Sizes are areas of true masks in both, as in COCO.
+        Whether masks (``"segm"``) or boxes (``"bbox"``) are compared. Sizes are areas of true masks in both, as in
+        COCO.
     settings
         Limits and ranges.
     class_names
-        Names of class 1, 2, …
+        Names of class 1, 2, … With one, all objects are of one class, whatever they say.
+    crowds
+        Of each image the ids of true objects that are regions of many (COCO's ``iscrowd``): not to be found, and
+        predictions inside are not counted.
 
     Returns
     -------
@@ -101,10 +107,14 @@ def coco_metrics(
                 "the prediction and the truth differ in size", where=f"image {number}",
                 found=tuple(prediction.shape), expected=tuple(truth.shape),
             )  # fmt: skip
-    precision, recall = _evaluate(truths, predictions, kind, settings, len(class_names))
-    n_true = np.zeros(len(class_names) + 1, np.int64)
-    for truth in truths:
-        n_true += np.bincount(truth.classes, minlength=len(n_true))
+    n_classes = len(class_names)
+    true: list[dict[str, Any]] = []
+    predicted: list[dict[str, Any]] = []
+    for k, (truth, prediction) in enumerate(zip(truths, predictions), start=1):
+        true += _annotations(truth, k, kind, n_classes, crowd=crowds[k - 1] if crowds else ())
+        predicted += _annotations(prediction, k, kind, n_classes, predicted=True)
+    precision, recall = _evaluate([t.shape for t in truths], true, predicted, kind, settings, n_classes)
+    n_true = Counter(a["category_id"] for a in true if not a["iscrowd"])
     at_50, at_75 = (_position(settings.thresholds, t) for t in (0.5, 0.75))
     result: dict[str, Any] = {
         "AP": _mean(precision[:, :, :, 0, -1]),
@@ -121,7 +131,7 @@ def coco_metrics(
             "AP50": None if at_50 is None else _mean(precision[at_50, :, k, 0, -1]),
             "AP75": None if at_75 is None else _mean(precision[at_75, :, k, 0, -1]),
             "AR": _mean(recall[:, k, 0, -1]),
-            "n_true": int(n_true[k + 1]),
+            "n_true": n_true[k + 1],
         }
         for k, name in enumerate(class_names)
     }
@@ -143,7 +153,8 @@ def notice_of_crowding(names: Sequence[str], objects: Sequence[int], settings: C
     Examples
     --------
     >>> print(notice_of_crowding(["a", "b"], [40, 1812], CocoSettings()))
-    1 image holds more objects than the 1000 predictions that COCO metrics count (b: 1812): AP and AR cannot reach 1 there; raise max_dets
+    1 image holds more objects than the 1000 predictions that COCO metrics count (b: 1812): AP and AR cannot reach 1
+    there; raise max_dets
     """
     limit = settings.max_dets[-1]
     crowded = sorted(((n, name) for n, name in zip(objects, names) if n > limit), reverse=True)
@@ -158,31 +169,25 @@ def notice_of_crowding(names: Sequence[str], objects: Sequence[int], settings: C
 
 
 def _evaluate(
-    truths: Sequence[Instances],
-    predictions: Sequence[Instances],
+    shapes: Sequence[tuple[int, int]],
+    true: list[dict[str, Any]],
+    predicted: list[dict[str, Any]],
     kind: Literal["segm", "bbox"],
     settings: CocoSettings,
     n_classes: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Precision ``(T, R, C, A, M)`` and recall ``(T, C, A, M)``, -1 where there is nothing to find; area range 0 is all."""
+    """Precision ``(T, R, C, A, M)`` and recall ``(T, C, A, M)``, -1 where there is nothing to find; area 0 is all."""
     from faster_coco_eval import COCO, COCOeval_faster
 
     head = {
-        "images": [
-            {"id": k, "height": int(truth.shape[0]), "width": int(truth.shape[1])} for k, truth in enumerate(truths, start=1)
-        ],
+        "images": [{"id": k, "height": int(h), "width": int(w)} for k, (h, w) in enumerate(shapes, start=1)],
         "categories": [{"id": k, "name": str(k)} for k in range(1, n_classes + 1)],
     }
-    sides = []
-    for instances, predicted in ((truths, False), (predictions, True)):
-        annotations = [a for k, one in enumerate(instances, start=1) for a in _annotations(one, k, kind, predicted)]
-        for number, annotation in enumerate(annotations, start=1):
+    for side in (true, predicted):
+        for number, annotation in enumerate(side, start=1):
             annotation["id"] = number
-            if annotation["category_id"] > n_classes:
-                found = annotation["category_id"]
-                raise LabelError("an object has a class without a name", found=found, expected=f"from 1 to {n_classes}")
-        sides.append(COCO({**head, "annotations": annotations}))
-    evaluation = COCOeval_faster(*sides, iouType=kind)
+    data = [COCO({**head, "annotations": side}) for side in (true, predicted)]
+    evaluation = COCOeval_faster(*data, iouType=kind)
     evaluation.params.maxDets = list(settings.max_dets)
     evaluation.params.areaRng = [[0.0, 1e10], *(list(limits) for limits in settings.areas.values())]
     evaluation.params.areaRngLbl = ["all", *settings.areas]
@@ -193,21 +198,31 @@ def _evaluate(
 
 
 def _annotations(
-    instances: Instances, image_id: int, kind: Literal["segm", "bbox"], predicted: bool
+    instances: Instances,
+    image_id: int,
+    kind: Literal["segm", "bbox"],
+    n_classes: int,
+    *,
+    predicted: bool = False,
+    crowd: Collection[int] = (),
 ) -> list[dict[str, Any]]:
+    """Write instances as COCO annotations: boxes are x, y, width, height."""
+    classes = instances.classes if n_classes > 1 else np.ones(len(instances), np.int32)
+    if len(classes) and not 1 <= classes.min() <= classes.max() <= n_classes:
+        raise LabelError("an object has a class without a name", found=classes.max(), expected=f"from 1 to {n_classes}")
     boxes = instances.boxes.astype(float)
-    heights, widths = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    corners, sizes = boxes[:, 1::-1], boxes[:, 3:1:-1] - boxes[:, 1::-1]
     # Of predictions compared by box, COCO takes the box for the area.
-    areas = heights * widths if predicted and kind == "bbox" else instances.areas()
-    rles = instances.to_rle() if kind == "segm" else [None] * len(instances)
+    areas = sizes.prod(axis=1) if predicted and kind == "bbox" else instances.areas()
+    rles = instances.to_rle() if kind == "segm" else []
     return [
         {
             "image_id": image_id,
-            "category_id": int(instances.classes[i]),
-            "bbox": [float(boxes[i, 1]), float(boxes[i, 0]), float(widths[i]), float(heights[i])],
+            "category_id": int(classes[i]),
+            "bbox": [*corners[i].tolist(), *sizes[i].tolist()],
             "area": float(areas[i]),
-            "iscrowd": 0,
-            **({"segmentation": rles[i]} if kind == "segm" else {}),
+            "iscrowd": int(int(instances.ids[i]) in crowd),
+            **({"segmentation": rles[i]} if rles else {}),
             **({"score": float(instances.scores[i])} if predicted else {}),
         }
         for i in range(len(instances))

@@ -1,8 +1,8 @@
 """Bootstrap confidence intervals over images.
 
-The images are what was sampled, so they are what is drawn again (Efron & Tibshirani 1993, percentile method). A resample
-is a weight per image: every figure is a function of weighted sums of per-image counts, so that all resamples are computed
-at once, and no image is looked at twice.
+The images are what was sampled, so they are what is drawn again (Efron & Tibshirani 1993, percentile method). A
+resample is a weight per image: every figure is a function of weighted sums of per-image counts, so that all resamples
+are computed at once, and no image is looked at twice.
 """
 
 from __future__ import annotations

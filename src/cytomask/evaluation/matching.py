@@ -1,12 +1,12 @@
-"""Match predicted objects one to one with true ones, and count: the metrics that StarDist and the nucleus challenges use.
+"""Match predicted objects one to one with true ones, and count: the metrics of StarDist and the nucleus challenges.
 
 A predicted object is a true positive (tp) if it is matched with a true object at an intersection over union (IoU) of at
 least the threshold; predictions left over are false positives (fp), true objects left over false negatives (fn).
 ``accuracy`` is tp / (tp + fp + fn), in this field also called average precision (Caicedo et al., Nature Methods 2019);
 ``pq`` is panoptic quality (Kirillov et al., CVPR 2019).
 
-The numbers equal those of ``stardist.matching``. It holds IoU, and adds it up, in single precision; so does this module,
-so that the same objects are matched and ``pq`` has the same digits (some 1e-7 from what double precision would give).
+The numbers equal those of ``stardist.matching``. It holds IoU, and adds it up, in single precision; so does this
+module, so that the same objects are matched and ``pq`` has the same digits (1e-7 from those of double precision).
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Matching:
     >>> truth[:, 0:4] = 1; truth[:, 5:9] = 2
     >>> prediction[:, 1:4] = 8
     >>> match(truth, prediction).at(0.75)
-    {'tp': 1, 'fp': 0, 'fn': 1, 'n_true': 2, 'n_pred': 1, 'precision': 1.0, 'recall': 0.5, 'f1': 0.666..., 'accuracy': 0.5,
-     'pq': 0.5, 'mean_matched_iou': 0.75}
+    {'tp': 1, 'fp': 0, 'fn': 1, 'n_true': 2, 'n_pred': 1, 'precision': 1.0, 'recall': 0.5, 'f1': 0.666...,
+     'accuracy': 0.5, 'pq': 0.5, 'mean_matched_iou': 0.75}
     """
 
     thresholds: tuple[float, ...]
@@ -172,7 +172,7 @@ def assign(pairs: ObjectPairs, threshold: float) -> np.ndarray:
     n = pairs.n_true + pairs.n_pred
     graph = coo_array((np.ones(len(edges)), (rows, columns + pairs.n_true)), shape=(n, n))
     component = connected_components(graph, directed=False)[1][rows]
-    open_components = np.unique(component[np.isin(edges, possible) & _shared_partner(rows, columns, iou[edges], threshold)])
+    open_components = np.unique(component[_shared_partner(rows, columns, iou[edges], threshold)])
     chosen = [edges[~np.isin(component, open_components) & (iou[edges] >= np.float32(threshold))]]
     for one in open_components:
         members = edges[component == one]
@@ -219,7 +219,7 @@ def pooled(matchings: Sequence[Matching]) -> Matching:
     for n, one in zip(n_true, matchings):
         if n:
             total += one.iou_sum / np.float32(n) * np.float32(n)
-    tp = np.sum([m.tp for m in matchings], axis=0, dtype=np.int64)
+    tp = np.array([m.tp for m in matchings], np.int64).sum(axis=0)
     return Matching(thresholds, int(n_true.sum()), sum(m.n_pred for m in matchings), tp, total)
 
 
@@ -236,7 +236,7 @@ def mean_per_image(matchings: Sequence[Matching]) -> dict[str, np.ndarray]:
 def figures(
     tp: np.ndarray, n_true: np.ndarray | int, n_pred: np.ndarray | int, iou_sum: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Compute precision, recall, f1, accuracy, pq and mean matched IoU from counts of any shape; 0 where nothing matches.
+    """Compute precision, recall, f1, accuracy, pq and mean matched IoU from counts of any shape; 0 without a match.
 
     Examples
     --------

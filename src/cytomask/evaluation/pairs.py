@@ -1,4 +1,4 @@
-"""Which objects of the truth share pixels with which objects of a prediction: the table that object metrics start from."""
+"""Which objects of the truth share pixels with which of a prediction: the table that object metrics start from."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def pair_objects(truth: Objects, prediction: Objects) -> ObjectPairs:
     if label_truth is not None and label_prediction is not None:
         pairs = _pair_labels(label_truth, label_prediction, truth, prediction)
     else:
-        pairs = _pair_masks(_instances(truth), _instances(prediction))
+        pairs = _pair_masks(to_instances(truth), to_instances(prediction))
     crowd = truth.crowd if isinstance(truth, LabelLayers) else frozenset()
     return _without_crowds(pairs, crowd) if crowd else pairs
 
@@ -131,7 +131,7 @@ def image_size(objects: Objects) -> tuple[int, int]:
 
 
 def class_map(objects: Objects) -> np.ndarray:
-    """The class of each pixel, int32 ``(Y, X)``, 0 for the background; of objects that overlap, the better scored one."""
+    """The class of each pixel, int32 ``(Y, X)``, 0 for the background; where objects overlap, the better scored's."""
     if isinstance(objects, LabelLayers):
         return objects.class_map()
     if isinstance(objects, Instances):
@@ -148,7 +148,8 @@ def _one_layer(objects: Objects) -> np.ndarray | None:
     return None if isinstance(objects, Instances) else objects
 
 
-def _instances(objects: Objects) -> Instances:
+def to_instances(objects: Objects) -> Instances:
+    """Turn label images and label layers into instances, each object in the scored form that COCO metrics take."""
     if isinstance(objects, LabelLayers):
         return objects.to_instances()
     return objects if isinstance(objects, Instances) else Instances.from_labels(objects)
@@ -171,7 +172,7 @@ def _pair_labels(a: np.ndarray, b: np.ndarray, truth: Objects, prediction: Objec
 
 @njit(cache=True, nogil=True)
 def _rank(ids: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distinct ids without the background, ascending; the sum of each one's counts; each entry's rank, -1 for background."""
+    """Distinct ids without the background, ascending; the counts of each added up; each entry's rank, or -1."""
     distinct, areas = np.empty(len(ids), ids.dtype), np.zeros(len(ids), np.int64)
     rank = np.full(len(ids), -1, np.int64)
     last = -1

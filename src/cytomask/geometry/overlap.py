@@ -5,8 +5,6 @@ Only pairs that share a pixel are stored, so ids may be as large and as sparse a
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit
 
@@ -170,13 +168,13 @@ def mask_overlaps(
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _place(key: int, mask: np.uint64) -> np.uint64:
+def _place(key: np.int64, mask: np.uint64) -> np.uint64:
     """The first place to look for a key (Fibonacci hashing)."""
     return ((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) & mask
 
 
 @njit(cache=True, nogil=True)
-def _add(keys: np.ndarray, counts: np.ndarray, mask: np.uint64, key: int, count: int) -> int:
+def _add(keys: np.ndarray, counts: np.ndarray, mask: np.uint64, key: np.int64, count: np.int64) -> np.int64:
     """Add to a key's count; return 1 if the key is new."""
     place = _place(key, mask)
     while counts[place] != 0 and keys[place] != key:
@@ -206,7 +204,7 @@ def _fill(a: np.ndarray, b: np.ndarray, begin: np.uint64, keys: np.ndarray, coun
     check for negative indices, so that this happens in vector registers.
     """
     n, stride, one = np.uint64(a.size), np.uint64(_STRIDE), np.uint64(1)
-    mask, room = np.uint64(keys.size - 1), keys.size // 2
+    mask, room = np.uint64(keys.size - 1), np.int64(keys.size // 2)
     i, start = begin, begin
     id_a, id_b = a[i], b[i]
     while i < n:
@@ -245,7 +243,7 @@ def _count_pairs(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _byte_at(bits: np.ndarray, first: int, bit: int) -> int:
+def _byte_at(bits: np.ndarray, first: int, bit: int) -> np.int64:
     """Eight bits from any bit position on; beyond the buffer there are zeros."""
     byte, shift = first + (bit >> 3), bit & 7
     value = np.int64(bits[byte]) << 8

@@ -1,0 +1,141 @@
+"""Everything that is counted on one image; all summaries are made of these counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cytomask.evaluation.aji import aji_counts
+from cytomask.evaluation.matching import THRESHOLDS, Matching, match_pairs, threshold_name
+from cytomask.evaluation.pairs import Objects, image_size, pair_objects
+from cytomask.evaluation.pixels import pixel_confusion, pixel_figures
+from cytomask.evaluation.score import mean_accuracy
+from cytomask.instances import Instances
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pair:
+    """The truth and the prediction of one image.
+
+    Attributes
+    ----------
+    name
+        What the image is called.
+    truth, prediction
+        Its objects: label images, :class:`Instances` or :class:`LabelLayers`, of the same size.
+    group
+        Properties by which images are grouped, such as ``{"modality": "fluorescence"}``.
+    scored
+        The predicted instances with their scores, for COCO metrics. If None, ``prediction`` serves when it has scores;
+        a label image has none.
+    """
+
+    name: str
+    truth: Objects
+    prediction: Objects
+    group: Mapping[str, str] = field(default_factory=dict)
+    scored: Instances | None = None
+
+    def scored_instances(self) -> Instances | None:
+        """Predicted instances with scores, or None."""
+        if self.scored is None and isinstance(self.prediction, Instances):
+            return self.prediction
+        return self.scored
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageScores:
+    """Counts of one image.
+
+    Attributes
+    ----------
+    name, group, shape
+        Which image; height and width.
+    matching
+        Matched objects at each threshold, whatever their class.
+    by_class
+        The same for each class alone; empty where there is one class only.
+    aji_shared, aji_covered
+        Numerator and denominator of the aggregated Jaccard index.
+    confusion
+        Pixels by true and predicted class.
+    """
+
+    name: str
+    group: Mapping[str, str]
+    shape: tuple[int, int]
+    matching: Matching
+    by_class: tuple[Matching, ...]
+    aji_shared: int
+    aji_covered: int
+    confusion: np.ndarray
+
+    @property
+    def aji(self) -> float:
+        """Aggregated Jaccard index of the image; NaN without any object."""
+        return self.aji_shared / self.aji_covered if self.aji_covered else math.nan
+
+    def row(self) -> dict[str, str | int | float]:
+        """The image as a row of a table.
+
+        Groups first, then the counts and figures at each threshold as ``tp_50``, ``accuracy_50`` …, then the pixel
+        metrics; NaN where a figure is not defined.
+        """
+        row: dict[str, str | int | float] = {"name": self.name}
+        row |= {key: value for key, value in self.group.items() if key not in row}
+        row |= {
+            "height": self.shape[0],
+            "width": self.shape[1],
+            "n_true": self.matching.n_true,
+            "n_pred": self.matching.n_pred,
+            "mean_accuracy_50_90": mean_accuracy(self.matching),
+            "aji": self.aji,
+        }
+        pixels = pixel_figures(self.confusion)
+        row |= {"mean_iou": float(pixels["mean_iou"]), "dice": float(pixels["dice"])}
+        row["pixel_accuracy"] = float(pixels["pixel_accuracy"])
+        for threshold in self.matching.thresholds:
+            suffix = threshold_name(threshold).removeprefix("0.").replace(".", "_")
+            values = self.matching.at(threshold)
+            row |= {f"{key}_{suffix}": value for key, value in values.items() if key not in ("n_true", "n_pred")}
+        return row
+
+
+def score_image(pair: Pair, n_classes: int = 1, thresholds: Sequence[float] = THRESHOLDS) -> ImageScores:
+    """Count everything on one image.
+
+    Parameters
+    ----------
+    pair
+        Truth and prediction.
+    n_classes
+        Number of classes; with 1 all objects are of one class, whatever they say.
+    thresholds
+        IoU thresholds of the matching.
+
+    Raises
+    ------
+    LabelError
+        If the two sides differ in size, or a label image holds anything but integers from 0.
+
+    Examples
+    --------
+    >>> truth = np.array([[1, 1, 1, 1, 0, 2, 2, 0]])
+    >>> scores = score_image(Pair("a", truth, np.array([[5, 5, 5, 0, 0, 0, 0, 6]])))
+    >>> row = scores.row()
+    >>> row["n_true"], row["tp_50"], row["tp_80"], row["aji"]
+    (2, 1, 0, 0.42857142857142855)
+    """
+    pairs = pair_objects(pair.truth, pair.prediction)
+    of_classes = [pairs.of_class(c) for c in range(1, n_classes + 1)] if n_classes > 1 else []
+    shared, covered = aji_counts(pairs)
+    return ImageScores(
+        pair.name, dict(pair.group), image_size(pair.truth),
+        match_pairs(pairs, thresholds),
+        tuple(match_pairs(one, thresholds) for one in of_classes),
+        shared, covered,
+        pixel_confusion(pair.truth, pair.prediction, n_classes, pairs),
+    )  # fmt: skip
