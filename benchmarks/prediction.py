@@ -19,13 +19,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from stardist_network import copy_to_keras, default_star, keras_stardist
 
 import cytomask
 from cytomask.data.dataset import load_sample, open_dataset
 from cytomask.evaluation.matching import match
 from cytomask.image import Image
-
-from stardist_network import copy_to_keras, default_star, keras_stardist
 
 
 def field_of_nuclei(data: str, size: int = 1024) -> tuple[np.ndarray, np.ndarray]:
@@ -83,8 +82,10 @@ def main() -> None:
     with torch.inference_mode():
         ours = same(tensor)
         keras = theirs.keras_model.predict(floats[None, ..., None], verbose=0)
-        print("largest difference of the two networks' distances on equal weights:",
-              f"{np.abs(ours[1][0].permute(1, 2, 0).numpy() - keras[1][0]).max():.2e} px")
+        print(
+            "largest difference of the two networks' distances on equal weights:",
+            f"{np.abs(ours[1][0].permute(1, 2, 0).numpy() - keras[1][0]).max():.2e} px",
+        )
 
         def forward_ours() -> None:
             same(tensor)
@@ -112,12 +113,24 @@ def main() -> None:
 
     print("\n| what | cytomask | stardist (tensorflow-cpu) | ratio |\n|---|---|---|---|")
     row = "| {} | {:.3f} s | {:.3f} s | {:.2f}x |"
-    print(row.format("forward pass, StarDist's default network, 1024²", forward["ours"], forward["stardist"],
-                     forward["stardist"] / forward["ours"]))
+    print(
+        row.format(
+            "forward pass, StarDist's default network, 1024²",
+            forward["ours"],
+            forward["stardist"],
+            forward["stardist"] / forward["ours"],
+        )
+    )
     for name in ("shipped", "same_size"):
         if name in end_to_end:
-            print(row.format(f"image to label image, {name}, 1024²", end_to_end[name], end_to_end["stardist"],
-                             end_to_end["stardist"] / end_to_end[name]))
+            print(
+                row.format(
+                    f"image to label image, {name}, 1024²",
+                    end_to_end[name],
+                    end_to_end["stardist"],
+                    end_to_end["stardist"] / end_to_end[name],
+                )
+            )
     print("\naccuracy at IoU 0.5 on this field:", {name: round(value, 3) for name, value in accuracy.items()})
 
 

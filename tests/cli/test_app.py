@@ -66,7 +66,11 @@ def test_predict_writes_what_it_says(tmp_path: Path, model: Path, capsys: pytest
     image = picture(tmp_path / "a.tif", rng.integers(0, 4000, (70, 90)).astype(np.uint16))
     assert main(["--quiet", "predict", str(model), str(image), "--out", str(tmp_path / "out")]) == 0
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
-        "a_labels.tif", "a_overlay.png", "a_objects.csv", "predictions.json", "run.json",
+        "a_labels.tif",
+        "a_overlay.png",
+        "a_objects.csv",
+        "predictions.json",
+        "run.json",
     }
     labels = tifffile.imread(tmp_path / "out" / "a_labels.tif")
     assert labels.shape == (70, 90)

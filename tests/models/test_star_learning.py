@@ -48,9 +48,7 @@ def test_where_objects_overlap_the_deeper_one_counts() -> None:
 
 
 def test_crowd_regions_do_not_count() -> None:
-    layers = LabelLayers(
-        layers=square()[None], classes={7: 1}, crowd=frozenset({7}), class_names=("a",)
-    )
+    layers = LabelLayers(layers=square()[None], classes={7: 1}, crowd=frozenset({7}), class_names=("a",))
     targets = star_targets(layers, rays=4, grid=2, with_classes=False)
     assert targets["valid"].sum() == 64 - 16
     assert targets["probability"].max() == 0

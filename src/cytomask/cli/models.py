@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Models: list the shipped ones, show one, export one to a file, import it again.", no_args_is_help=True)
+app = typer.Typer(
+    help="Models: list the shipped ones, show one, export one to a file, import it again.", no_args_is_help=True
+)
 
 
 @app.command("list")

@@ -28,10 +28,15 @@ def predict(
         float | None, typer.Option(min=0, max=1, help="Keep objects above this score (default: the model's own).")
     ] = None,
     nms_threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Overlap above which the weaker object goes (default: the model's own).")
+        float | None,
+        typer.Option(min=0, max=1, help="Overlap above which the weaker object goes (default: the model's own)."),
     ] = None,
-    tile: Annotated[int | None, typer.Option(min=64, help="Side of a tile in network pixels (default: chosen)." )] = None,
-    overlap: Annotated[int | None, typer.Option(min=0, help="Overlap of tiles in network pixels (default: chosen).")] = None,
+    tile: Annotated[
+        int | None, typer.Option(min=64, help="Side of a tile in network pixels (default: chosen).")
+    ] = None,
+    overlap: Annotated[
+        int | None, typer.Option(min=0, help="Overlap of tiles in network pixels (default: chosen).")
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Tiles per network call.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",

@@ -157,15 +157,19 @@ def read_spec(path: str | Path) -> ModelSpec:
         fields = yaml.safe_load(raw.decode("utf-8"))
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise BundleError(
-            "the model's description cannot be read", where=path / SPEC_NAME, found=str(error).splitlines()[0],
-            expected="YAML text", fix="copy the bundle again from where it came",
+            "the model's description cannot be read",
+            where=path / SPEC_NAME,
+            found=str(error).splitlines()[0],
+            expected="YAML text",
+            fix="copy the bundle again from where it came",
         ) from error
     if not isinstance(fields, dict):
         raise BundleError("the model's description is not a table", where=path / SPEC_NAME, found=type(fields).__name__)
     version = fields.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise BundleError(
-            "the model bundle was written by a newer version of cytomask", where=path,
+            "the model bundle was written by a newer version of cytomask",
+            where=path,
             found=f"bundle format {version} (cytomask {fields.get('cytomask_version')})",
             expected=f"bundle format up to {FORMAT_VERSION} (this is cytomask {__version__})",
             fix="update cytomask: pip install --upgrade cytomask",
@@ -194,8 +198,11 @@ def load_bundle(path: str | Path) -> Bundle:
     found = hashlib.sha256(data).hexdigest()
     if spec.weights_sha256 is not None and found != spec.weights_sha256:
         raise BundleError(
-            "the model's weights are damaged: their checksum is wrong", where=where,
-            found=found[:16] + "…", expected=spec.weights_sha256[:16] + "…", fix=again,
+            "the model's weights are damaged: their checksum is wrong",
+            where=where,
+            found=found[:16] + "…",
+            expected=spec.weights_sha256[:16] + "…",
+            fix=again,
         )
     try:
         state = load_tensors(data)
@@ -221,10 +228,12 @@ def _load_state(segmenter: Segmenter, state: dict[str, torch.Tensor], where: Pat
     wrong = [k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape]
     if missing or extra or wrong:
         raise BundleError(
-            "the model's weights do not fit its network", where=where,
+            "the model's weights do not fit its network",
+            where=where,
             found=f"{len(missing)} missing, {len(extra)} unknown, {len(wrong)} of another shape: "
             + ", ".join((missing + extra + wrong)[:3]),
-            expected=f"{len(expected)} arrays", fix="model.yaml and weights.safetensors must come from one bundle",
+            expected=f"{len(expected)} arrays",
+            fix="model.yaml and weights.safetensors must come from one bundle",
         )
     segmenter.load_state_dict({k: v.to(expected[k].dtype) for k, v in state.items()})
 
@@ -239,9 +248,11 @@ def _read_member(path: Path, name: str, limit: int) -> bytes:
     member = path / name
     if not member.is_file():
         raise BundleError(
-            f"the folder is not a model bundle: it has no {name}", where=path,
+            f"the folder is not a model bundle: it has no {name}",
+            where=path,
             found=", ".join(sorted(p.name for p in path.iterdir())[:6]) or "an empty folder",
-            expected=f"{SPEC_NAME} and {WEIGHTS_NAME}", fix="name the folder that `cytomask train` wrote",
+            expected=f"{SPEC_NAME} and {WEIGHTS_NAME}",
+            fix="name the folder that `cytomask train` wrote",
         )
     try:
         if member.stat().st_size > limit:
@@ -258,7 +269,8 @@ def _read_zip(path: Path, name: str, limit: int, *, required: bool) -> bytes | N
                 if not required:
                     return None
                 raise BundleError(
-                    f"the file is not a model bundle: it holds no {name}", where=path,
+                    f"the file is not a model bundle: it holds no {name}",
+                    where=path,
                     found=", ".join(archive.namelist()[:6]) or "an empty archive",
                 )
             if archive.getinfo(name).file_size > limit:

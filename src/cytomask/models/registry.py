@@ -47,7 +47,4 @@ def build_segmenter(family: str, config: dict[str, Any]) -> Segmenter:
     try:
         return segmenter(segmenter.config_class.model_validate(config))
     except ValidationError as error:
-        raise ConfigError(
-            f"the settings of the {family} model are wrong", found=first_problem(error)
-        ) from error
-
+        raise ConfigError(f"the settings of the {family} model are wrong", found=first_problem(error)) from error

@@ -96,7 +96,12 @@ def fit(
         )
     callbacks.append(EpochTable(folder / TABLE))
     checkpoint = ModelCheckpoint(
-        checkpoints, filename="last", save_top_k=1, monitor=None, every_n_epochs=1, save_on_train_epoch_end=True,
+        checkpoints,
+        filename="last",
+        save_top_k=1,
+        monitor=None,
+        every_n_epochs=1,
+        save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
     callbacks.append(checkpoint)
@@ -168,9 +173,16 @@ class _quiet_lightning:
             logging.getLogger(name).setLevel(logging.ERROR)
         self._warnings = warnings.catch_warnings()
         self._warnings.__enter__()
-        for pattern in (".*does not have many workers.*", ".*Checkpoint directory.*", ".*log_every_n_steps.*",
-                        ".*isinstance.treespec.*", ".*LeafSpec.*", ".*exists and is not empty.*",
-                        ".*GPU available but not used.*", ".*lr_scheduler.step.*"):
+        for pattern in (
+            ".*does not have many workers.*",
+            ".*Checkpoint directory.*",
+            ".*log_every_n_steps.*",
+            ".*isinstance.treespec.*",
+            ".*LeafSpec.*",
+            ".*exists and is not empty.*",
+            ".*GPU available but not used.*",
+            ".*lr_scheduler.step.*",
+        ):
             warnings.filterwarnings("ignore", pattern)
 
     def __exit__(self, *exception: Any) -> None:

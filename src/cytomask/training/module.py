@@ -35,9 +35,7 @@ class TrainingModule(pl.LightningModule):
         Thresholds that validation uses.
     """
 
-    def __init__(
-        self, segmenter: Segmenter, config: TrainingConfig, metric: Metric, postprocess: Postprocess
-    ) -> None:
+    def __init__(self, segmenter: Segmenter, config: TrainingConfig, metric: Metric, postprocess: Postprocess) -> None:
         super().__init__()
         self.segmenter, self.settings = segmenter, config
         self.metric, self.postprocess = metric, postprocess

@@ -25,7 +25,9 @@ def resolve_device(device: str) -> torch.device:
         raise ConfigError("there is no such device", found=device, expected="auto, cpu, cuda or cuda:N") from error
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
-            "the GPU is not available", found=device, expected=f"{torch.cuda.device_count()} CUDA device(s) seen",
+            "the GPU is not available",
+            found=device,
+            expected=f"{torch.cuda.device_count()} CUDA device(s) seen",
             fix="use --device cpu, or install the driver and a CUDA build of torch",
         )
     return resolved

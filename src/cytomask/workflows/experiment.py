@@ -30,7 +30,9 @@ class DataSection(BaseModel):
     validation: str = Field("val", description="split to validate and tune on")
     test: str = Field("test", description="split to test on")
     channels: ChannelExpectation = Field(default_factory=ChannelExpectation)
-    chosen_channels: list[str | int] | None = Field(None, description="channels of the images to use, by name or number")
+    chosen_channels: list[str | int] | None = Field(
+        None, description="channels of the images to use, by name or number"
+    )
     normalisation: Normalisation = Field(default_factory=PercentileNormalisation)
     balance: str | None = Field(None, description="column whose groups are drawn more evenly than they occur")
     licence: str | None = Field(None, description="licence of the data, copied into the model")
@@ -96,7 +98,8 @@ def read_experiment(source: str | Path, overrides: Sequence[str] = ()) -> Experi
     if not path.is_file():
         if path.suffix or not recipe.is_file():
             raise ConfigError(
-                "there is no such experiment", where=path,
+                "there is no such experiment",
+                where=path,
                 expected="a YAML file, or a recipe: " + ", ".join(recipe_names()),
             )
         path = recipe
@@ -127,7 +130,9 @@ def experiment_to_yaml(experiment: Experiment) -> str:
 def _apply(fields: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise ConfigError("an override is not of the form key.path=value", found=override, expected="training.epochs=50")
+        raise ConfigError(
+            "an override is not of the form key.path=value", found=override, expected="training.epochs=50"
+        )
     *parents, leaf = key.split(".")
     place: Any = fields
     for parent in parents:

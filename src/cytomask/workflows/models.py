@@ -33,11 +33,10 @@ def find_model(model: str | Path) -> Path:
     if (path / BUNDLE_IN_RUN / SPEC_NAME).is_file():
         return path / BUNDLE_IN_RUN
     if path.is_dir() and (path / "experiment.yaml").is_file():
-        raise BundleError(
-            "the run has no model yet", where=path, fix=f"finish it: cytomask train {path} --resume"
-        )
+        raise BundleError("the run has no model yet", where=path, fix=f"finish it: cytomask train {path} --resume")
     raise BundleError(
-        "there is no such model", where=model,
+        "there is no such model",
+        where=model,
         expected="a shipped model (" + ", ".join(shipped_models()) + "), a bundle's folder or zip, or a run's folder",
     )
 
@@ -52,8 +51,10 @@ def describe_models() -> list[str]:
     lines = []
     for name in shipped_models():
         spec = read_spec(SHIPPED / name)
-        lines.append(f"{name:<12} {spec.family}, classes {', '.join(spec.config.get('classes', []))}; "
-                     f"data {spec.training.data} ({spec.training.data_licence})")
+        lines.append(
+            f"{name:<12} {spec.family}, classes {', '.join(spec.config.get('classes', []))}; "
+            f"data {spec.training.data} ({spec.training.data_licence})"
+        )
     return lines
 
 

@@ -106,7 +106,8 @@ def train_experiment(
         folder = Path(out) if out is not None else Path("runs") / experiment.name
         if folder.is_dir() and any(folder.iterdir()):
             raise OutputError(
-                "the run's folder is not empty", where=folder,
+                "the run's folder is not empty",
+                where=folder,
                 fix="choose another with --out, or go on with that run: --resume",
             )
     dataset = _open(experiment)
@@ -137,9 +138,7 @@ def train_experiment(
         size=experiment.patches.size,
         foreground=experiment.patches.foreground,
         augment=experiment.augmentation,
-        length=experiment.training.steps_per_epoch
-        * experiment.training.batch_size
-        * experiment.training.accumulate,
+        length=experiment.training.steps_per_epoch * experiment.training.batch_size * experiment.training.accumulate,
         seed=experiment.training.seed,
         balance=experiment.data.balance,
         cache_bytes=int(experiment.patches.cache_gb * 2**30),
@@ -148,8 +147,14 @@ def train_experiment(
     held_out = ValidationImages(pairs, segmenter) if pairs else None
     try:
         result.fit = fit(
-            segmenter, images, held_out, experiment.training, instance_score,
-            segmenter.postprocess_class(), folder, resume=resume,
+            segmenter,
+            images,
+            held_out,
+            experiment.training,
+            instance_score,
+            segmenter.postprocess_class(),
+            folder,
+            resume=resume,
         )
     except Interrupted:
         result.interrupted = True
@@ -206,7 +211,9 @@ def _complete(experiment: Experiment, dataset: Dataset, train: list[Sample]) -> 
         spec = load_model(experiment.initial).spec
         if model.setdefault("family", spec.family) != spec.family:
             raise ConfigError(
-                "the initial model is of another family", where=experiment.initial, found=spec.family,
+                "the initial model is of another family",
+                where=experiment.initial,
+                found=spec.family,
                 expected=str(model["family"]),
             )
         # The network must be the initial one; classes may differ, as their layer is made anew.
@@ -237,7 +244,8 @@ def _build(family: str, settings: dict[str, Any], experiment: Experiment) -> Seg
     segmenter = build_segmenter(family, settings)
     if experiment.patches.size % segmenter.stride:
         raise ConfigError(
-            "the patch size does not fit the network", found=f"patches.size {experiment.patches.size}",
+            "the patch size does not fit the network",
+            found=f"patches.size {experiment.patches.size}",
             expected=f"a multiple of {segmenter.stride}",
         )
     return segmenter
@@ -249,8 +257,10 @@ def _begin_with(segmenter: Segmenter, initial: Bundle) -> None:
     fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
     segmenter.load_state_dict(fitting, strict=False)
     new = sorted({name.rsplit(".", 1)[0] for name in own.keys() - fitting.keys()})
-    say(f"began with {len(fitting)} of {len(own)} arrays of {initial.spec.name}" + (
-        f"; made anew: {', '.join(new)}" if new else ""))
+    say(
+        f"began with {len(fitting)} of {len(own)} arrays of {initial.spec.name}"
+        + (f"; made anew: {', '.join(new)}" if new else "")
+    )
 
 
 def _load(sample: Sample, experiment: Experiment) -> tuple[np.ndarray, LabelLayers]:
@@ -305,4 +315,3 @@ def _write_record(folder: Path, result: TrainResult, experiment: Experiment) -> 
     }
     with replacing(folder / RECORD_NAME) as path:
         path.write_text(yaml.safe_dump(record, sort_keys=False), encoding="utf-8")
-

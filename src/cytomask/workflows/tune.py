@@ -131,7 +131,9 @@ def tune_model(
     path = find_model(model)
     if save and not path.is_dir():
         raise BundleError(
-            "a packed bundle cannot be changed", where=path, fix=f"unpack it first: cytomask models import {path} FOLDER"
+            "a packed bundle cannot be changed",
+            where=path,
+            fix=f"unpack it first: cytomask models import {path} FOLDER",
         )
     bundle = load_model(path)
     samples = open_dataset(data).split(split)[:max_images]

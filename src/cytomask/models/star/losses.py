@@ -58,5 +58,3 @@ def star_losses(
         entropy = F.cross_entropy(class_logits.float(), targets["classes"], reduction="none")
         losses["classes"] = config.class_weight * (entropy * valid).sum() / count
     return losses
-
-

@@ -81,9 +81,7 @@ class StarSegmenter(Segmenter):
     def propose(self, images: Tensor, postprocess: Postprocess) -> list[Proposals]:
         features = self.backbone(images)
         probability = torch.sigmoid(self.probability(features)[:, 0].float())
-        return [
-            self._candidates(features[i], probability[i], postprocess.score_threshold) for i in range(len(images))
-        ]
+        return [self._candidates(features[i], probability[i], postprocess.score_threshold) for i in range(len(images))]
 
     def _candidates(self, features: Tensor, probability: Tensor, threshold: float) -> Proposals:
         """Rays are computed at candidates only: they are few, and the full map is the largest of all."""
