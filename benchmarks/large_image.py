@@ -2,8 +2,8 @@
 
     uv run python benchmarks/large_image.py --data PATH/TO/nuclei
 
-The image is tiled from real fluorescence fields. Each size runs in a process of its own, whose peak memory the operating
-system reports.
+The image is tiled from real fluorescence fields. Each size runs in a process of its own, whose peak memory the
+operating system reports.
 """
 
 from __future__ import annotations
@@ -65,11 +65,9 @@ def main() -> None:
             peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
             assert peak > before, "run the sizes in ascending order: the system keeps only the largest peak"
             labels = tifffile.imread(Path(folder) / "field_labels.tif")
-            megapixels = size * size / 1e6
-            print(
-                f"| {size}² | {seconds:.1f} s | {seconds / megapixels:.2f} s | {peak / 2**20:.2f} GB | {labels.max()} |",
-                flush=True,
-            )
+            per_megapixel = seconds / (size * size / 1e6)
+            row = f"| {size}² | {seconds:.1f} s | {per_megapixel:.2f} s | {peak / 2**20:.2f} GB | {labels.max()} |"
+            print(row, flush=True)
 
 
 if __name__ == "__main__":

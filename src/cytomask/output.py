@@ -63,7 +63,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
     try:
         yield temporary
-        os.replace(temporary, target)
+        temporary.replace(target)
     except OSError as error:
         raise OutputError(
             "the file cannot be written",

@@ -36,11 +36,12 @@ def propose_star(statistics: dict[str, Any]) -> tuple[dict[str, Any], list[str]]
         depth += 1
     depth = max(depth, 3)
     reasons = [
-        f"grid {grid}: the small objects are {small:.0f} px across (5th percentile), so several grid points fall in each",
+        f"grid {grid}: the small objects are {small:.0f} px across (5th percentile), so several grid points"
+        " fall in each",
         f"{rays} rays: the outline of the large objects ({large:.0f} px across, 95th percentile) is about "
         f"{3.14 * large:.0f} px long, one ray every {3.14 * large / rays:.1f} px",
-        f"depth {depth}: the network sees {_radius(grid, depth)} px around a point, enough for objects of {large:.0f} px "
-        f"(median {median:.0f} px)",
+        f"depth {depth}: the network sees {_radius(grid, depth)} px around a point, enough for objects of "
+        f"{large:.0f} px (median {median:.0f} px)",
     ]
     return {"grid": grid, "rays": rays, "backbone": {"kind": "unet", "depth": depth}}, reasons
 
