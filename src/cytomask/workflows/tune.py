@@ -136,7 +136,9 @@ def tune_model(
             fix=f"unpack it first: cytomask models import {path} FOLDER",
         )
     bundle = load_model(path)
-    samples = open_dataset(data).split(split)[:max_images]
+    dataset = open_dataset(data)
+    samples = dataset.split(split)[:max_images]
+    dataset.verify(samples)
     result = tune_bundle(bundle, samples, device=device)
     if not save:
         return result
