@@ -104,6 +104,11 @@ def test_labels_take_the_nearest_pixel_unless_others_outweigh_it() -> None:
     assert at(1.0, 1.49) == 7
     assert at(1.0, 1.51) == 9
     assert at(-3.0, 1.0) == 0
+    # Two pixels of one label together, below or beside, outweigh the nearest one.
+    labels = np.array([[[0, 0, 0, 0], [0, 7, 0, 0], [0, 9, 9, 0], [0, 0, 0, 0]]])
+    assert at(1.45, 1.2) == 9
+    labels = labels.transpose(0, 2, 1)
+    assert at(1.2, 1.45) == 9
     assert warp_labels(labels, np.array([[1.4]]), np.array([[1.4]]))[0, 0, 0] == 7  # that one is plainly the nearest
 
 
@@ -139,6 +144,12 @@ def test_mirrored_labels_are_those_of_the_mirrored_image(
     inner = (rows > 0.5) & (cols > 0.5) & (rows < 4.5) & (cols < 7.5)
     off_tie = (np.abs(rows % 1 - 0.5) > 1e-3) & (np.abs(cols % 1 - 0.5) > 1e-3)
     assert np.array_equal((moved % 4)[:, ~inner & off_tie], near[:, ~inner & off_tie])
+    top, _, left, right = warp.pictures((6, 9))
+    tile_y, tile_x = np.floor((rows + 0.5) / 6), np.floor((cols + 0.5) / 9)
+    picture = (tile_y - top) * (right - left) + tile_x - left
+    for layer in moved:
+        known = off_tie & (layer % 4 > 0)
+        assert np.array_equal((layer // 4)[known], picture[known])
 
 
 def test_shrinking_is_about_what_prediction_resamples() -> None:
