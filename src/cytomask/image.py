@@ -18,6 +18,8 @@ FEW_CHANNELS = 8
 RGB = ("red", "green", "blue")
 #: Pixels looked at in one go when a whole image is searched for values that are no numbers.
 _CHUNK = 4_000_000
+#: Bands of rows that the depth is judged by.
+_BANDS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -406,10 +408,12 @@ def _sentence(
 
 
 def _depth(pixels: np.ndarray) -> str:
-    """Name the dtype, and how many of its bits are used (by a sample of rows, so that maps are not read whole)."""
+    """Name the dtype, and how many of its bits are used (by bands of rows, so that a mapped file is not read whole)."""
     name = str(pixels.dtype.newbyteorder("="))
     if pixels.dtype.kind != "u" or pixels.dtype.itemsize == 1:
         return name
-    step = max(1, pixels.size // _CHUNK)
-    bits = int(pixels[:, ::step].max()).bit_length()
+    count, height, width = pixels.shape
+    band = min(height, max(1, _CHUNK // (_BANDS * count * width)))
+    starts = {round(start) for start in np.linspace(0, height - band, _BANDS)}
+    bits = max(int(pixels[:, start : start + band].max()) for start in starts).bit_length()
     return f"{name} ({bits}-bit values)" if 0 < bits < 8 * pixels.dtype.itemsize else name
