@@ -110,12 +110,14 @@ def test_it_learns_and_leaves_a_table(tmp_path: Path) -> None:
     assert list((tmp_path / "tensorboard").glob("events*"))
 
 
-def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
-    whole, _ = run(tmp_path / "whole")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path, workers: int) -> None:
+    config = CONFIG.model_copy(update={"workers": workers})
+    whole, _ = run(tmp_path / "whole", config)
     with pytest.raises(Interrupted):
         run(tmp_path / "broken", stop_at=(2, 3))
     assert [int(r["epoch"]) for r in rows_of(tmp_path / "broken")] == [0, 1]
-    resumed, result = run(tmp_path / "broken", resume=True)
+    resumed, result = run(tmp_path / "broken", config, resume=True)
     assert result.epochs == 4
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name

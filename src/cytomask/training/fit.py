@@ -24,7 +24,8 @@ from cytomask.training.module import Metric, TrainingModule
 from cytomask.training.precision import lightning_precision, resolve_device
 from cytomask.training.records import BestWeights, EpochClock, EpochTable
 
-LAST, BEST, TABLE = "last.ckpt", "best.safetensors", "metrics.csv"
+CHECKPOINTS, TABLE = "checkpoints", "metrics.csv"
+LAST, BEST = "last.ckpt", "best.safetensors"
 
 
 class Interrupted(Exception):
@@ -76,11 +77,11 @@ def fit(
     Interrupted
         After Ctrl-C.
     """
-    checkpoints = folder / "checkpoints"
+    checkpoints = folder / CHECKPOINTS
     checkpoints.mkdir(parents=True, exist_ok=True)
     last = checkpoints / LAST
     if resume and not last.is_file():
-        raise TrainingError("there is nothing to resume", where=folder, expected=f"checkpoints/{LAST}")
+        raise TrainingError("there is nothing to resume", where=folder, expected=f"{CHECKPOINTS}/{LAST}")
 
     device = resolve_device(config.device)
     torch.manual_seed(config.seed)

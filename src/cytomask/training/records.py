@@ -86,10 +86,21 @@ class EpochTable(pl.Callback):
 
 
 class EpochClock(pl.Callback):
-    """Tells the data set which epoch it is, so that each patch depends on seed, epoch and index alone."""
+    """Tells the data set which epoch it is, so that each patch depends on seed, epoch and index alone.
+
+    A resumed run must know its epoch before the loop begins: worker processes for the first epoch start by then.
+    """
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
+        self.next = 0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         self.dataset.set_epoch(trainer.current_epoch)
+        self.next = trainer.current_epoch + 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"next": self.next}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.dataset.set_epoch(state_dict["next"])

@@ -27,7 +27,7 @@ from cytomask.models.segmenter import Segmenter
 from cytomask.output import output_folder, replacing
 from cytomask.progress import say, track
 from cytomask.reporting.curves import write_curves
-from cytomask.training.fit import TABLE, FitResult, Interrupted, fit
+from cytomask.training.fit import CHECKPOINTS, LAST, TABLE, FitResult, Interrupted, fit
 from cytomask.training.validation import ValidationImages
 from cytomask.workflows.experiment import Experiment, experiment_to_yaml, read_experiment
 from cytomask.workflows.models import BUNDLE_IN_RUN, load_model
@@ -99,6 +99,8 @@ def train_experiment(
     started = time.monotonic()
     if resume:
         folder, experiment = _resumed(source, overrides, out)
+        if not (folder / CHECKPOINTS / LAST).is_file():
+            say("the run was stopped before its first epoch was whole: it begins anew")
     else:
         experiment = read_experiment(source, overrides)
         if data is not None:
@@ -154,7 +156,7 @@ def train_experiment(
             instance_score,
             segmenter.postprocess_class(),
             folder,
-            resume=resume,
+            resume=(folder / CHECKPOINTS / LAST).is_file(),
         )
     except Interrupted:
         result.interrupted = True
