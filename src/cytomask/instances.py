@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike
 
 from cytomask.errors import LabelError
 from cytomask.geometry.bit_mask_checks import check_column, check_masks, check_shape
 from cytomask.geometry.bit_mask_windows import recut_masks, resample_masks, tight_windows
-from cytomask.geometry.bit_masks import Packed, byte_offsets, mask_areas, pack_labels, paint_masks, take_masks
-from cytomask.instance_checks import check_objects, label_dtype, look_up
+from cytomask.geometry.bit_masks import Packed, byte_offsets, mask_areas, take_masks
+from cytomask.geometry.overlap import mask_overlaps
+from cytomask.instance_checks import check_objects
+from cytomask.instance_forms import InstanceForms
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Instances:
+class Instances(InstanceForms):
     """Objects of one image as a structure of arrays; they may overlap, and lie in several pieces, with holes.
 
     Each mask is a crop, packed to one bit per pixel, in one buffer for all: memory follows the objects, not their
@@ -153,104 +155,6 @@ class Instances:
             scores=np.ones(n, np.float32) if scores is None else scores,  # type: ignore[arg-type]
             ids=np.arange(1, n + 1, dtype=np.int32) if ids is None else ids,  # type: ignore[arg-type]
             class_names=tuple(class_names),
-        )
-
-    @classmethod
-    def from_labels(
-        cls,
-        labels: np.ndarray,
-        *,
-        classes: Mapping[int, int] | None = None,
-        scores: Mapping[int, float] | ArrayLike | None = None,
-        class_names: Sequence[str] = ("object",),
-    ) -> Instances:
-        """Cut the objects out of a label image.
-
-        Parameters
-        ----------
-        labels
-            Integers of any type, ``(Y, X)``, 0 for the background. Ids need not be contiguous, and are kept.
-        classes
-            Class of each id; None: all of class 1.
-        scores
-            Score of each id, or one score per object in the order of the ids; None: 1.
-        class_names
-            As the field of the class.
-
-        Returns
-        -------
-        Instances
-            In the order of the ids.
-
-        Raises
-        ------
-        LabelError
-            If the labels are no integers, negative or above 2147483647, or an id has no class or score.
-        """
-        ids, windows, bits, offsets = pack_labels(labels)
-        return cls.from_packed(
-            np.shape(labels), windows, bits, offsets,
-            classes=None if classes is None else look_up(classes, ids, "class"),
-            scores=look_up(scores, ids, "score") if isinstance(scores, Mapping) else scores,
-            boxes=windows, ids=ids, class_names=class_names,
-        )  # fmt: skip
-
-    @classmethod
-    def from_crops(
-        cls,
-        shape: tuple[int, int],
-        crops: Sequence[np.ndarray],
-        origins: ArrayLike,
-        classes: ArrayLike | None = None,
-        scores: ArrayLike | None = None,
-        boxes: ArrayLike | None = None,
-        ids: ArrayLike | None = None,
-        class_names: Sequence[str] = ("object",),
-    ) -> Instances:
-        """Pack masks that are given as crops.
-
-        Parameters
-        ----------
-        shape
-            Height and width of the image.
-        crops
-            Boolean arrays ``(h, w)``, one per object, each of its own size.
-        origins
-            Whole numbers ``(N, 2)``: the pixel ``(y, x)`` where each crop's first pixel lies. Crops may reach beyond
-            the image; what lies outside is cut off.
-        classes, scores, boxes, ids, class_names
-            As in :meth:`from_packed`.
-
-        Returns
-        -------
-        Instances
-            The windows are the smallest around the masks.
-
-        Raises
-        ------
-        LabelError
-            If a crop has not two axes, or the arrays differ in length.
-
-        Examples
-        --------
-        >>> Instances.from_crops((4, 4), [np.ones((2, 2), bool)], [(3, -1)]).windows
-        array([[3, 0, 4, 1]], dtype=int32)
-        """
-        shape = check_shape(shape)
-        for i, crop in enumerate(crops):
-            if np.ndim(crop) != 2:
-                raise LabelError(
-                    "a mask's crop has two axes", where=f"crops[{i}]", found=f"shape {np.shape(crop)}",
-                    expected="(height, width)",
-                )  # fmt: skip
-        corners = check_column("origins", origins, (2,), np.int32, len(crops))
-        sizes = np.array([np.shape(crop) for crop in crops], np.int32).reshape(-1, 2)
-        windows = np.concatenate([corners, corners + sizes], axis=1)
-        packed = [np.packbits(np.asarray(crop, bool)) for crop in crops]
-        bits = np.concatenate(packed) if packed else np.zeros(0, np.uint8)
-        tight = tight_windows(windows, bits, byte_offsets(windows), (0, 0, *shape))
-        return cls.from_packed(
-            shape, *recut_masks(windows, bits, byte_offsets(windows), tight), classes, scores, boxes, ids, class_names
         )
 
     @classmethod
@@ -439,35 +343,53 @@ class Instances:
             **columns,
         )  # fmt: skip
 
-    # Ways out
 
-    def to_labels(self, dtype: DTypeLike | Literal["smallest"] | None = None) -> np.ndarray:
-        """Paint the objects into a label image, each with its id; where they overlap, the better scored one is on top.
+def intersections(a: Instances, b: Instances) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Find all pairs of objects whose masks share pixels, of two sets of the same image (or of one set and itself).
 
-        Of equal scores, the later object is on top.
+    Parameters
+    ----------
+    a, b
+        The objects; those of one set may overlap, too.
 
-        Parameters
-        ----------
-        dtype
-            An integer type, or ``"smallest"`` for the smallest unsigned one that holds all ids; None: int32.
+    Returns
+    -------
+    tuple
+        ``(i, j, pixels)``, int64: positions in ``a`` and ``b``, and how many pixels they share; sorted by ``i``, then
+        ``j``. As many entries as there are such pairs, not as the product of the numbers.
 
-        Returns
-        -------
-        numpy.ndarray
-            ``(Y, X)``, 0 for the background.
+    Raises
+    ------
+    LabelError
+        If the images differ in size.
 
-        Raises
-        ------
-        LabelError
-            If the type does not hold all ids.
+    Examples
+    --------
+    >>> a, b = Instances.from_labels(np.array([[1, 1, 2]])), Instances.from_labels(np.array([[0, 1, 1]]))
+    >>> intersections(a, b)
+    (array([0, 1]), array([0, 0]), array([1, 1]))
+    """
+    if a.shape != b.shape:
+        raise LabelError(
+            "the objects are of images of different size", found=f"{b.shape[0]} x {b.shape[1]} pixels",
+            expected=f"{a.shape[0]} x {a.shape[1]}, as the first",
+        )  # fmt: skip
+    return mask_overlaps(a.windows, a.bits, a.offsets, b.windows, b.bits, b.offsets)
 
-        Examples
-        --------
-        >>> crops, origins = [np.ones((1, 2), bool)] * 2, [(0, 0), (0, 1)]
-        >>> Instances.from_crops((1, 4), crops, origins, scores=[0.9, 0.5]).to_labels()
-        array([[1, 1, 2, 0]], dtype=int32)
-        """
-        labels = np.zeros(self.shape, label_dtype(self.ids, dtype))
-        order = np.argsort(self.scores, kind="stable")
-        paint_masks(labels, order, self.windows, self.bits, self.offsets, self.ids.astype(labels.dtype))
-        return labels
+
+def mask_ious(a: Instances, b: Instances) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Intersection over union of all pairs of objects that share pixels.
+
+    Returns
+    -------
+    tuple
+        ``(i, j, iou)`` as :func:`intersections`; float64. Pairs that are not listed have 0.
+
+    Examples
+    --------
+    >>> a, b = Instances.from_labels(np.array([[1, 1, 2]])), Instances.from_labels(np.array([[0, 1, 1]]))
+    >>> mask_ious(a, b)[2]
+    array([0.33333333, 0.5       ])
+    """
+    i, j, shared = intersections(a, b)
+    return i, j, shared / (a.areas()[i] + b.areas()[j] - shared)
