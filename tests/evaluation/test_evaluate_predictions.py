@@ -198,7 +198,7 @@ def test_a_missing_prediction_of_a_data_set_hints_at_the_splits(dataset: Path, p
 def test_many_files_without_a_partner(tmp_path: Path) -> None:
     one = np.ones((4, 4), np.int32)
     truth = write(tmp_path / "truth", {f"t{k:02}.png": one for k in range(15)})
-    with pytest.raises(DataError, match="t09.png and 5 more"):
+    with pytest.raises(DataError, match=r"t09\.png and 5 more"):
         evaluate_predictions(write(tmp_path / "out", {"x.png": one}), truth)
 
 

@@ -80,13 +80,13 @@ def test_the_larger_sum_wins_below_a_half() -> None:
 
 
 @given(pairs_of_labels())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_random_labels_as_stardist(pair: LabelPair) -> None:
     assert_as_stardist(*pair, THRESHOLDS)
 
 
 @given(pairs_of_labels())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_counts_below_a_half_as_stardist(pair: LabelPair) -> None:
     found = match(*pair, LOW)
     assert found.tp.tolist() == [m.tp for m in matching(*pair, LOW)]

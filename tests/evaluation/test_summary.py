@@ -54,9 +54,11 @@ def test_intervals_hold_every_figure(images: list[ImageScores]) -> None:
 def test_intervals_are_those_of_drawing_images_again(images: list[ImageScores]) -> None:
     bootstrap = Bootstrap(resamples=60, seed=5)
     intervals = summarise(images, bootstrap=bootstrap)["confidence_intervals"]
-    again = []
-    for weights in bootstrap.weights(len(images)).astype(int):
-        again.append(dict(walk(summarise([i for i, w in zip(images, weights) for _ in range(w)]))))
+    drawn = [
+        [image for image, times in zip(images, weights.astype(int)) for _ in range(times)]
+        for weights in bootstrap.weights(len(images))
+    ]
+    again = [dict(walk(summarise(some))) for some in drawn]
     for path, interval in walk(intervals):
         if path[0] in ("level", "resamples", "seed"):
             continue
