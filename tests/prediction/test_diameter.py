@@ -11,7 +11,7 @@ from cytomask.data.channels import ChannelExpectation
 from cytomask.data.normalise import FixedRange
 from cytomask.image import Image
 from cytomask.instances import Instances
-from cytomask.prediction.diameter import estimate_diameter
+from cytomask.prediction.diameter import SCALES, estimate_diameter
 from cytomask.prediction.prepare import PreparedImage, prepare_image
 
 MODEL_DIAMETER = 20.0
@@ -33,14 +33,23 @@ def discs(diameter: float, shape: tuple[int, int] = (900, 1100), seed: int = 0) 
 
 
 def segment(part: PreparedImage) -> Instances:
-    """Find bright pieces, but only those of one to three octaves around what the 'model' knows, and doubt the rest."""
+    """Find bright pieces, as a model that is surer of them the nearer they are to the size that it knows."""
+    return find(part, reach=1.5)
+
+
+def segment_all(part: PreparedImage) -> Instances:
+    """Find bright pieces of every size alike, without any doubt."""
+    return find(part, reach=9.0, doubt=0.0)
+
+
+def find(part: PreparedImage, reach: float, doubt: float = 1.0) -> Instances:
     from scipy import ndimage
 
     pixels = part.window(0, 0, *part.shape)[0]
     labels, count = ndimage.label(pixels > 100)
     areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     octaves = np.abs(np.log2(2 * np.sqrt(areas / math.pi) / MODEL_DIAMETER))
-    wanted = np.flatnonzero(octaves < 1.5) + 1
+    wanted = np.flatnonzero(octaves < reach) + 1
     scale = np.array(part.scale)
     crops, origins, boxes = [], [], ndimage.find_objects(labels)
     for i in wanted:
@@ -55,7 +64,7 @@ def segment(part: PreparedImage) -> Instances:
         origins.append(start)
     if not crops:
         return Instances.empty(part.native_shape)
-    scores = np.exp(-octaves[wanted - 1]).astype(np.float32)
+    scores = np.exp(-doubt * octaves[wanted - 1]).astype(np.float32)
     ones = np.ones(len(crops), np.int32)
     return Instances.from_crops(part.native_shape, crops, np.array(origins), ones, scores, class_names=("object",))
 
@@ -70,6 +79,20 @@ def test_estimate(diameter):
     estimate, told = estimate_diameter(prepare(discs(diameter)), segment, MODEL_DIAMETER)
     assert estimate == pytest.approx(diameter, rel=0.15)
     assert f"{estimate:.3g} px" in told
+
+
+@pytest.mark.parametrize("diameter", [11, 80])
+def test_the_size_decides_where_the_model_is_sure_of_everything(diameter):
+    scales = []
+
+    def watched(part: PreparedImage) -> Instances:
+        scales.append(part.scale[0])
+        return segment_all(part)
+
+    estimate, _ = estimate_diameter(prepare(discs(diameter)), watched, MODEL_DIAMETER)
+    assert estimate == pytest.approx(diameter, rel=0.15)
+    assert scales[-1] == pytest.approx(MODEL_DIAMETER / diameter, rel=0.2)
+    assert len(scales) <= len(SCALES) + 1
 
 
 def test_nothing_found():
