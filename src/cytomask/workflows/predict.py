@@ -38,6 +38,8 @@ from cytomask.workflows.result_names import name_results, protect_inputs
 OUTPUTS = {"labels": "_labels.tif", "overlay": "_overlay.png", "table": "_objects.{table}", "coco": ""}
 TABLE_FORMATS = ("csv", "parquet")
 COCO_NAME, RECORD_NAME = "predictions.json", "run.json"
+#: Longer overlays are shrunk: few viewers open them.
+OVERLAY_SIDE = 10_000
 #: Images that are listed one by one in the summary.
 LISTED = 20
 
@@ -201,7 +203,7 @@ def predict_images(
             told, scale = (image.resolved, *prepared.told), prepared.scale
             del prepared
             outputs = {kind: folder / f"{name}{suffix}" for kind, suffix in suffixes.items()}
-            _write(instances, image, outputs)
+            _write(instances, image, outputs, channels)
             if "coco" in save:
                 _append_coco(spool, instances, number, path)
             counts = _count(instances)
@@ -261,12 +263,14 @@ def _read(path: Path, axes: str | None, plane: int | None, pixel_size: float | N
     return image
 
 
-def _write(instances: Instances, image: Image, outputs: Mapping[str, Path]) -> None:
+def _write(
+    instances: Instances, image: Image, outputs: Mapping[str, Path], channels: Sequence[str | int] | None
+) -> None:
     """Write what is wanted of one image; large arrays live only as long as their file is written."""
     if "labels" in outputs:
-        write_labels(outputs["labels"], instances.to_labels(), image.pixel_size)
+        write_labels(outputs["labels"], instances.to_labels("smallest"), image.pixel_size)
     if "overlay" in outputs:
-        write_png(outputs["overlay"], draw_overlay(image, instances))
+        write_png(outputs["overlay"], draw_overlay(image, instances, channels=channels, max_side=OVERLAY_SIDE))
     if "table" in outputs:
         write_table(outputs["table"], measure(instances, image))
 
