@@ -135,6 +135,12 @@ def test_a_pixel_size_is_a_pair_of_lengths(size: Any) -> None:
         Image.from_array(np.zeros((4, 5)), pixel_size=size)
 
 
+@pytest.mark.parametrize(("shape", "words"), [((4, 5), "C, Y, X"), ((1, 0, 5), "no pixels")])
+def test_an_image_is_not_made_of_anything(shape: tuple[int, ...], words: str) -> None:
+    with pytest.raises(ImageError, match=words):
+        Image(np.zeros(shape), ("grey",))
+
+
 def test_names_fit_the_channels() -> None:
     with pytest.raises(ImageError, match="names"):
         Image.from_array(np.zeros((2, 4, 5)), channels=["one"])
@@ -172,7 +178,7 @@ def test_an_unaligned_buffer_gives_an_aligned_window() -> None:
 
 def test_channels_are_found_by_name_and_number() -> None:
     image = Image.from_array(np.zeros((3, 4, 5)), channels=["DAPI", "actin", "3"])
-    assert image.channel_index("DAPI") == image.channel_index("dapi ") == image.channel_index(0) == 0
+    assert image.channel_index("DAPI") == image.channel_index("Dapi ") == image.channel_index(0) == 0
     assert image.channel_index("1") == 1
     assert image.channel_index("3") == 2
     for missing in ("GFP", 3, -1, "7"):
