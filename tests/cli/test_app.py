@@ -86,6 +86,17 @@ def test_a_constant_image_has_no_objects_and_that_is_an_answer(tmp_path: Path, m
     assert tifffile.imread(tmp_path / "out" / "flat_labels.tif").max() == 0
 
 
+def test_the_images_of_a_split(tmp_path: Path, model: Path) -> None:
+    for name in ("images", "labels"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for stem in "abc":
+            picture(tmp_path / "data" / name / f"{stem}.tif", np.eye(40, dtype=np.uint8))
+    (tmp_path / "data" / "manifest.csv").write_text("name,split\na,train\nb,test\nc,test\n")
+    out = tmp_path / "out"
+    assert main(["predict", str(model), str(tmp_path / "data"), "--split", "test", "--out", str(out)]) == 0
+    assert sorted(p.name for p in out.glob("*_labels.tif")) == ["b_labels.tif", "c_labels.tif"]
+
+
 def bad_images(folder: Path) -> dict[str, tuple[Path, str]]:
     whole = picture(folder / "whole.tif", np.ones((64, 64), np.uint16))
     cut = folder / "cut.tif"
@@ -129,7 +140,7 @@ def test_an_rgba_image_is_handled_and_said(tmp_path: Path) -> None:
     rgba[..., 3] = 255
     Picture.fromarray(rgba).save(tmp_path / "rgba.png")
     assert main(["predict", str(bundle), str(tmp_path / "rgba.png"), "--out", str(tmp_path / "out")]) == 0
-    assert "alpha" in (tmp_path / "out" / "run.json").read_text()
+    assert "transparency is dropped" in (tmp_path / "out" / "run.json").read_text()
 
 
 def test_an_output_folder_that_is_a_file(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,7 +173,8 @@ def test_bundles_that_are_newer_or_damaged(tmp_path: Path, model: Path, capsys: 
 
 
 def test_an_unknown_model_lists_the_known(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    expect_error(capsys, ["predict", "nukes", "a.tif", "--out", tmp_path], "no such model")
+    image = picture(tmp_path / "a.tif", np.zeros((32, 32), np.uint8))
+    expect_error(capsys, ["predict", "nukes", image, "--out", tmp_path / "out"], "no such model", "nuclei")
 
 
 def test_label_images_of_two_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

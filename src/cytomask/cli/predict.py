@@ -10,8 +10,13 @@ import typer
 
 def predict(
     model: Annotated[str, typer.Argument(help="A shipped model's name (nuclei), a bundle, or a run's folder.")],
-    images: Annotated[list[str], typer.Argument(help="Images, folders of images, or quoted globs.")],
+    images: Annotated[
+        list[str], typer.Argument(help="Images, folders of images, quoted globs, or a data set with --split.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")],
+    split: Annotated[
+        str | None, typer.Option(help="Take the images of this split of a data set, given in place of images.")
+    ] = None,
     save: Annotated[
         str, typer.Option(help="What to write, comma-separated: labels, overlay, table, coco.")
     ] = "labels,overlay,table,coco",
@@ -46,10 +51,11 @@ def predict(
 ) -> None:
     """Segment images: label images, overlays, object tables, COCO results."""
     from cytomask.workflows.predict import predict_images
+    from cytomask.workflows.split_images import images_of_split
 
     summary = predict_images(
         model,
-        images,
+        images_of_split(images, split) if split is not None else images,
         out,
         save=tuple(part.strip() for part in save.split(",") if part.strip()),
         channels=_channels(channels),
