@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
     >>> set_quiet(False)
     """
     if total is None:
-        total = len(items) if hasattr(items, "__len__") else None
+        total = len(items) if isinstance(items, Sized) else None
     if _quiet or (total is not None and total <= 1):
         yield from items
     elif sys.stderr.isatty():

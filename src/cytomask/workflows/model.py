@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -85,7 +85,7 @@ class Model:
         return self.predictor.predict(image, diameter=diameter, channels=channels, postprocess=postprocess)
 
 
-def override_thresholds(postprocess: Any, thresholds: dict[str, float | None]) -> Any:
+def override_thresholds(postprocess: Any, thresholds: Mapping[str, float | None]) -> Any:
     """Replace some of a model's thresholds; those that are None stay.
 
     Raises

@@ -87,7 +87,7 @@ class ResidualBlock(nn.Module):
             *_conv_norm(channels, channels), nn.ReLU(inplace=True), *_conv_norm(channels, channels)
         )
         # A block that begins as the identity trains more steadily (Goyal et al. 2017, section 5.1).
-        nn.init.zeros_(self.body[-1].weight)
+        nn.init.zeros_(self.body[-1].weight)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x + self.body(x))

@@ -75,7 +75,8 @@ class StarSegmenter(Segmenter):
         return star_targets(layers, self.config.rays, self.config.grid, self.classes is not None)
 
     def losses(self, images: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        return star_losses(self.config.loss, *self(images), targets)
+        probability, distances, classes = self(images)
+        return star_losses(self.config.loss, probability, distances, classes, targets)
 
     @torch.inference_mode()
     def propose(self, images: Tensor, postprocess: Postprocess) -> list[Proposals]:
