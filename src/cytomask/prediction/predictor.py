@@ -16,9 +16,10 @@ from cytomask.errors import CytomaskError
 from cytomask.image import Image
 from cytomask.instances import Instances
 from cytomask.models.bundle import Bundle
+from cytomask.models.devices import choose_device
 from cytomask.models.proposals import Proposals
 from cytomask.models.segmenter import Postprocess, Segmenter
-from cytomask.prediction.devices import choose_device, choose_precision, out_of_memory
+from cytomask.prediction.devices import choose_precision, out_of_memory
 from cytomask.prediction.diameter import estimate_diameter
 from cytomask.prediction.prepare import PreparedImage, prepare_image, scale_to_diameter, unknown_diameter
 from cytomask.prediction.tiles import DEFAULT_TILE, Tile, check_tile, equal_batches, plan_tiles

@@ -17,11 +17,12 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader, Dataset
 
 from cytomask.errors import TrainingError
+from cytomask.models.devices import choose_device
 from cytomask.models.segmenter import Postprocess, Segmenter
 from cytomask.training.averaging import WeightAverage
 from cytomask.training.config import TrainingConfig
 from cytomask.training.module import Metric, TrainingModule
-from cytomask.training.precision import lightning_precision, resolve_device
+from cytomask.training.precision import lightning_precision
 from cytomask.training.records import BestWeights, EpochClock, EpochTable
 
 CHECKPOINTS, TABLE = "checkpoints", "metrics.csv"
@@ -83,7 +84,7 @@ def fit(
     if resume and not last.is_file():
         raise TrainingError("there is nothing to resume", where=folder, expected=f"{CHECKPOINTS}/{LAST}")
 
-    device = resolve_device(config.device)
+    device = choose_device(config.device)
     torch.manual_seed(config.seed)
     module = TrainingModule(segmenter.to(memory_format=torch.channels_last), config, metric, postprocess)
     best = BestWeights(checkpoints / BEST)
