@@ -34,7 +34,7 @@ class StarSegmenter(Segmenter):
     >>> sum(p.numel() for p in model.parameters())
     1425185
     >>> model.stride, model.halo
-    (16, 96)
+    (16, 122)
     """
 
     family = "star"
