@@ -79,6 +79,16 @@ def test_the_larger_sum_wins_below_a_half() -> None:
     assert match(truth, prediction, [0.44]).tp == 1
 
 
+def test_pairs_below_the_threshold_break_ties_as_in_stardist() -> None:
+    # The wide prediction may match either object (0.4 or 0.375); the other, too small for a match, lies in the first.
+    truth = np.array([[1] * 9 + [2] * 10])
+    prediction = np.array([[4] * 2 + [0] + [3] * 12 + [0] * 4])
+    pairs = pair_objects(truth, prediction)
+    np.testing.assert_allclose(pairs.iou(), [6 / 15, 2 / 9, 6 / 16])
+    assert match(truth, prediction, [0.3]).iou_sum == np.float32(6 / 16)
+    assert_as_stardist(truth, prediction, [0.3])
+
+
 @given(pairs_of_labels())
 @settings(max_examples=150, deadline=None)
 def test_random_labels_as_stardist(pair: LabelPair) -> None:
@@ -108,6 +118,13 @@ def test_a_set_pooled_and_per_image_as_stardist(set_of_pairs: list[LabelPair]) -
             assert (together.tp[k], together.fp[k], together.fn[k]) == (expected.tp, expected.fp, expected.fn)
             for ours, theirs in FIGURES.items():
                 assert values[ours][k] == pytest.approx(getattr(expected, theirs), abs=1e-9)
+
+
+def test_an_image_pooled_alone_as_stardist(set_of_pairs: list[LabelPair]) -> None:
+    for truth, prediction in set_of_pairs:
+        found = pooled([match(truth, prediction)]).figures()
+        for k, one in enumerate(matching_dataset([truth], [prediction], THRESHOLDS, show_progress=False)):
+            assert found["pq"][k] == pytest.approx(one.panoptic_quality, abs=1e-12)
 
 
 def test_real_nuclei_as_stardist(shared_data) -> None:
