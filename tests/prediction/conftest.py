@@ -109,7 +109,8 @@ def _predictor(segmenter: type[_Boxes], **options: Any) -> Predictor:
         channels=ChannelExpectation(),
         normalisation=FixedRange(low=0, high=1),
         device="cpu",
-        **options,
+        # The boxes' sums are exact in float32 only.
+        **{"precision": "float32", **options},
     )
 
 

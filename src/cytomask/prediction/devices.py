@@ -18,7 +18,9 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
     ----------
     precision
         ``"auto"``: float16 on a CUDA GPU with tensor cores, whose ten bits of fraction keep lengths of a hundred pixels
-        to a tenth of a pixel (bfloat16 keeps half a pixel); float32 elsewhere. Or the name of a format.
+        to a tenth of a pixel (bfloat16 keeps half a pixel); bfloat16 on a CPU that computes in it, which is twice as
+        fast and, as many features are averaged into one distance, as accurate (see the benchmarks); float32 elsewhere.
+        Or the name of a format: results are comparable between machines to the last pixel with ``"float32"``.
     device
         Where the network runs.
 
@@ -29,12 +31,13 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
 
     Examples
     --------
-    >>> choose_precision("auto", torch.device("cpu"))
+    >>> choose_precision("float32", torch.device("cpu"))
     torch.float32
     """
     if precision == "auto":
-        tensor_cores = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
-        return torch.float16 if tensor_cores else torch.float32
+        if device.type == "cuda":
+            return torch.float16 if torch.cuda.get_device_capability(device) >= (7, 0) else torch.float32
+        return torch.bfloat16 if device.type == "cpu" and cpu_has_bfloat16() else torch.float32
     if precision not in PRECISIONS:
         raise ConfigError(
             "there is no such precision",
