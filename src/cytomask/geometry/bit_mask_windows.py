@@ -124,7 +124,7 @@ def _copy_rows(
                 _or_byte(new_bits, target + x, _byte_at(bits, source + x, right - x))
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def _byte_at(bits: Any, p: Any, count: Any) -> Any:
     """The next eight bits from any position on; those from ``count`` on are cleared."""
     byte, shift = p >> 3, p & 7
@@ -137,7 +137,7 @@ def _byte_at(bits: Any, p: Any, count: Any) -> Any:
     return value
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def _or_byte(bits: Any, p: Any, value: Any) -> None:
     byte, shift = p >> 3, p & 7
     bits[byte] |= value >> shift

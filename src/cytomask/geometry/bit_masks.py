@@ -17,7 +17,7 @@ from numba import njit
 from cytomask.errors import LabelError
 
 _LARGEST_ID = np.iinfo(np.int32).max
-#: Places of the table of ids at the start (a power of two); doubled when half full.
+#: Places of the table of ids at the start (a power of two); enlarged when half full.
 _FIRST_SIZE = 256
 #: How many bits are set in a byte.
 _BITS_SET = np.array([bin(byte).count("1") for byte in range(256)], dtype=np.uint8)
@@ -156,7 +156,7 @@ def _order_of_ids(ids: np.ndarray, where: str | None) -> np.ndarray:
     return order
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def _place(keys: Any, key: Any) -> Any:
     """Where a key is in the table, or would be (Fibonacci hashing); 0 marks a free place."""
     mask = np.int64(keys.size - 1)
@@ -166,23 +166,27 @@ def _place(keys: Any, key: Any) -> Any:
     return place
 
 
-@njit(cache=True, nogil=True)
 def _find_objects(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Collect ids and windows; also the table (keys, and the position of each key among the ids)."""
-    keys, places = np.zeros(_FIRST_SIZE, np.int32), np.zeros(_FIRST_SIZE, np.int32)
-    ids, windows = np.empty(_FIRST_SIZE // 2, np.int32), np.empty((_FIRST_SIZE // 2, 4), np.int32)
-    y, n = _collect(labels, 0, keys, places, ids, windows, 0)
-    while y < len(labels):
-        more_ids, more_windows = np.empty(2 * n, np.int32), np.empty((2 * n, 4), np.int32)
-        more_ids[:n], more_windows[:n] = ids, windows
-        ids, windows = more_ids, more_windows
-        keys, places = np.zeros(4 * n, np.int32), np.zeros(4 * n, np.int32)
-        for i in range(n):
-            place = _place(keys, ids[i])
-            keys[place], places[place] = ids[i], i
+    room = _FIRST_SIZE // 2
+    ids, windows = np.empty(room, np.int32), np.empty((room, 4), np.int32)
+    keys, places = np.zeros(2 * room, np.int32), np.zeros(2 * room, np.int32)
+    row, n = _collect(labels, 0, keys, places, ids, windows, 0)
+    while row < len(labels):
+        room *= 4
+        ids, windows = np.resize(ids, room), np.resize(windows, (room, 4))
+        keys, places = np.zeros(2 * room, np.int32), np.zeros(2 * room, np.int32)
+        _insert(keys, places, ids, n)
         # The row is read again from its beginning: windows that hold its runs already do not change.
-        y, n = _collect(labels, y, keys, places, ids, windows, n)
-    return ids[:n].copy(), windows[:n].copy(), keys, places
+        row, n = _collect(labels, row, keys, places, ids, windows, n)
+    return ids[:n], windows[:n], keys, places
+
+
+@njit(cache=True, nogil=True)
+def _insert(keys: np.ndarray, places: np.ndarray, ids: np.ndarray, n: int) -> None:
+    for i in range(n):
+        place = _place(keys, ids[i])
+        keys[place], places[place] = ids[i], i
 
 
 @njit(cache=True, nogil=True)
@@ -217,7 +221,7 @@ def _collect(labels: Any, y: int, keys: Any, places: Any, ids: np.ndarray, windo
     return y, n
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def set_run(bits: Any, begin: Any, end: Any) -> None:
     """Set the bits from ``begin`` up to, without, ``end``."""
     first, last = begin >> 3, end >> 3

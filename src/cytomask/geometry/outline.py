@@ -257,14 +257,16 @@ def _trace(windows: Any, bits: Any, offsets: Any) -> tuple[np.ndarray, np.ndarra
         own_n, own_n_rings = _trace_one(mask, _label_pieces(mask), own_points, own_rings, own_pieces)
         if n + own_n > len(points):
             more = np.empty((2 * (n + own_n), 2), np.int32)
-            more[:n] = points[:n]
+            for k in range(n):
+                more[k, 0], more[k, 1] = points[k, 0], points[k, 1]
             points = more
         if n_rings + own_n_rings + 1 > len(rings):
             room = 2 * (n_rings + own_n_rings + 1)
             more_rings, more_pieces = np.zeros(room, np.int64), np.empty(room, np.int32)
             more_owners, more_hole = np.empty(room, np.int64), np.empty(room, np.bool_)
-            more_rings[: n_rings + 1], more_pieces[:n_rings] = rings[: n_rings + 1], pieces[:n_rings]
-            more_owners[:n_rings], more_hole[:n_rings] = owners[:n_rings], is_hole[:n_rings]
+            for k in range(n_rings):
+                more_rings[k + 1], more_pieces[k] = rings[k + 1], pieces[k]
+                more_owners[k], more_hole[k] = owners[k], is_hole[k]
             rings, pieces, owners, is_hole = more_rings, more_pieces, more_owners, more_hole
         for ring in range(own_n_rings):
             begin, end = own_rings[ring], own_rings[ring + 1]

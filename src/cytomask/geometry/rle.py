@@ -158,7 +158,8 @@ def _runs(windows: Any, bits: Any, offsets: Any, height: Any, width: Any) -> tup
         room = n + (y1 - y0 + 2) * (x1 - x0) + 3
         if room > runs.size:
             more = np.empty(2 * room, np.int64)
-            more[:n] = runs[:n]
+            for i in range(n):
+                more[i] = runs[i]
             runs = more
         position, inside = 0, False
         for x in range(x0, x1):
@@ -183,7 +184,7 @@ def _runs(windows: Any, bits: Any, offsets: Any, height: Any, width: Any) -> tup
             runs[n] = height * width - position
             n += 1
         begins[k + 1] = n
-    return runs[:n].copy(), begins
+    return runs[:n], begins
 
 
 @njit(cache=True, nogil=True)
@@ -196,7 +197,8 @@ def _compress(runs: Any, begins: Any) -> tuple[np.ndarray, np.ndarray]:
         for i in range(begins[k], begins[k + 1]):
             if n + 16 > text.size:
                 more = np.empty(2 * text.size, np.uint8)
-                more[:n] = text[:n]
+                for j in range(n):
+                    more[j] = text[j]
                 text = more
             value = runs[i]
             if i - begins[k] > 2:
@@ -209,7 +211,7 @@ def _compress(runs: Any, begins: Any) -> tuple[np.ndarray, np.ndarray]:
                 text[n] = 48 + group + (32 if following else 0)
                 n += 1
         places[k + 1] = n
-    return text[:n].copy(), places
+    return text[:n], places
 
 
 @njit(cache=True, nogil=True)
@@ -220,7 +222,7 @@ def _decompress(text: Any) -> tuple[np.ndarray, bool]:
         group = np.int64(character) - 48
         # Sixty bits hold any run; longer ones are no lengths of runs.
         if group < 0 or group > 63 or shift > 55:
-            return runs[:n].copy(), False
+            return runs[:n], False
         value |= (group & 31) << shift
         shift += 5
         following = group & 32 != 0
@@ -231,7 +233,7 @@ def _decompress(text: Any) -> tuple[np.ndarray, bool]:
                 value += runs[n - 2]
             runs[n] = value
             n, shift, value = n + 1, 0, np.int64(0)
-    return runs[:n].copy(), not following
+    return runs[:n], not following
 
 
 @njit(cache=True, nogil=True)

@@ -1,0 +1,188 @@
+"""The picture that people look at first: the image with every object outlined."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from cytomask.errors import ConfigError, LabelError
+from cytomask.image import Image
+from cytomask.instances import Instances
+from cytomask.output import replacing
+from cytomask.reporting.captions import draw_captions
+from cytomask.reporting.colours import PALETTE, colour_of_objects
+from cytomask.reporting.display import show
+from cytomask.reporting.outlines import disc, fill_masks, mark_outlines, paint_marks
+
+#: Part of the light that the rim around an outline takes away.
+RIM_DARKNESS = 0.55
+#: zlib's level for PNG: higher ones take several times as long for a tenth less.
+_COMPRESSION = 3
+
+
+def draw_overlay(
+    image: Image,
+    instances: Instances,
+    *,
+    channels: Sequence[str | int] | None = None,
+    colour_by: Literal["object", "class"] = "object",
+    fill: float = 0.0,
+    text: Literal["id", "score", "class"] | None = None,
+    line_width: int | None = None,
+    max_side: int | None = None,
+) -> np.ndarray:
+    """Draw the outlines of objects over their image.
+
+    The image is shown with its contrast stretched (see :func:`~cytomask.reporting.display.show`). An outline lies
+    inside its object, with a dark rim outside, so that it stands out from bright and from dark grounds, and touching
+    objects show both theirs. Neighbours get different colours, colours that are like the picture are avoided, and the
+    same objects get the same colours in any order. Where objects overlap, the higher score lies on top.
+
+    Parameters
+    ----------
+    image
+        The image.
+    instances
+        Objects of an image of the same size.
+    channels
+        Channels to show, by name or number; None for all of them, each in a colour of its own.
+    colour_by
+        A colour for every object, or for every class.
+    fill
+        Opacity of the objects' fillings, from 0 (none) to 1.
+    text
+        What to write onto each object, if anything.
+    line_width
+        Pixels; None for a width that suits the objects' median diameter and the picture's size.
+    max_side
+        Shrink the picture by a whole factor until its longer side is at most this; outlines are drawn afterwards, and
+        so stay crisp.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8 ``(Y, X, 3)``. Besides it, one byte per pixel and bands of the image are held.
+
+    Raises
+    ------
+    LabelError
+        If image and objects differ in size.
+    ConfigError
+        If an option is out of its range.
+    ChannelError
+        If there is no such channel.
+
+    Examples
+    --------
+    >>> labels = np.zeros((30, 40), np.int32)
+    >>> labels[5:20, 8:30] = 1
+    >>> image = Image.from_array(np.zeros((30, 40), np.uint8))
+    >>> picture = draw_overlay(image, Instances.from_labels(labels))
+    >>> picture.shape, int(picture[10, 12].max()), int(picture[5, 12].max()) > 200
+    ((30, 40, 3), 0, True)
+    """
+    _check(image, instances, fill, line_width, max_side)
+    longest = max(image.shape)
+    shrink = 1 if max_side is None else math.ceil(longest / max_side)
+    picture = show(image, channels=channels, shrink=shrink)
+    if not len(instances):
+        return picture
+    if colour_by == "class":
+        colours = (instances.classes.astype(np.int64) - 1) % len(PALETTE)
+    else:
+        colours = colour_of_objects(instances, grounds=_grounds(picture, instances, shrink))
+    areas = instances.areas()
+    diameter = float(np.sqrt(4 / math.pi * np.median(areas))) / shrink
+    if line_width is None:
+        line_width = int(np.clip(round(min(diameter / 11, longest / shrink / 450)), 1, 8))
+    windows = instances.windows.astype(np.int64)
+    order = np.argsort(instances.scores, kind="stable")
+    order = order[areas[order] > 0]
+    masks = (windows, instances.bits, instances.offsets, order, colours)
+    if fill > 0:
+        fill_masks(picture, *masks, PALETTE, float(fill), shrink)
+    marks = np.zeros(picture.shape[:2], np.uint8)
+    mark_outlines(marks, *masks, disc(line_width - 1), disc(max(1.0, line_width / 2)), shrink)
+    paint_marks(picture, marks, PALETTE, RIM_DARKNESS)
+    if text is not None:
+        size = int(np.clip(0.42 * diameter, 10, 48))
+        texts = [_caption(instances, i, text) for i in order]
+        draw_captions(
+            picture, texts, _caption_places(windows[order] / shrink, texts, size), PALETTE[colours[order]], size
+        )
+    return picture
+
+
+def write_png(path: str | Path, picture: np.ndarray) -> None:
+    """Write a picture as PNG; it appears complete or not at all.
+
+    Parameters
+    ----------
+    path
+        The file.
+    picture
+        uint8 ``(Y, X)`` grey, ``(Y, X, 3)`` RGB or ``(Y, X, 4)`` RGBA.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.png"
+    >>> write_png(path, np.zeros((20, 30, 3), np.uint8))
+    >>> path.read_bytes()[1:4]
+    b'PNG'
+    """
+    from imagecodecs import png_encode
+
+    if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or picture.shape[2:] not in ((), (3,), (4,)):
+        raise ValueError(f"a picture is uint8 (Y, X), (Y, X, 3) or (Y, X, 4), not {picture.dtype} {picture.shape}")
+    with replacing(path) as temporary:
+        temporary.write_bytes(png_encode(np.ascontiguousarray(picture), level=_COMPRESSION))
+
+
+def _check(image: Image, instances: Instances, fill: float, line_width: int | None, max_side: int | None) -> None:
+    if tuple(image.shape) != tuple(instances.shape):
+        raise LabelError(
+            "image and objects differ in size",
+            where=image.source,
+            found=f"objects of an image of {instances.shape[0]} x {instances.shape[1]} px (y by x)",
+            expected=f"{image.height} x {image.width} px",
+        )
+    ranges = (("fill", fill, 0, 1), ("line_width", line_width, 1, 100), ("max_side", max_side, 16, math.inf))
+    for name, value, low, high in ranges:
+        if value is not None and not low <= value <= high:
+            expected = f"from {low} to {high}" if high < math.inf else f"at least {low}"
+            raise ConfigError(
+                "an option of the overlay is out of its range", where=name, found=value, expected=expected
+            )
+
+
+def _caption(instances: Instances, i: int, text: Literal["id", "score", "class"]) -> str:
+    if text == "score":
+        return f"{instances.scores[i]:.2f}"
+    return str(instances.ids[i]) if text == "id" else instances.class_names[instances.classes[i] - 1]
+
+
+def _caption_places(boxes: np.ndarray, texts: Sequence[str], size: int) -> np.ndarray:
+    """Middles of the captions, y and x: in the middle of an object, or above it if it is narrower than its caption."""
+    middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+    narrow = boxes[:, 3] - boxes[:, 1] < 0.6 * size * np.array([len(text) for text in texts])
+    middles[narrow, 0] = boxes[narrow, 0] - 0.45 * size
+    return middles
+
+
+def _grounds(picture: np.ndarray, instances: Instances, shrink: int) -> np.ndarray:
+    """Colours of the picture in and around some of the objects: the middle and the corners of their boxes."""
+    some = instances.windows[:: max(1, len(instances) // 2000)].astype(np.int64)
+    y = np.stack([some[:, 0], some[:, 0], some[:, 2] - 1, some[:, 2] - 1, (some[:, 0] + some[:, 2]) // 2])
+    x = np.stack([some[:, 1], some[:, 3] - 1, some[:, 1], some[:, 3] - 1, (some[:, 1] + some[:, 3]) // 2])
+    y, x = np.clip(y.ravel(), 0, instances.shape[0] - 1), np.clip(x.ravel(), 0, instances.shape[1] - 1)
+    return picture[y // shrink, x // shrink]

@@ -1,0 +1,249 @@
+"""Tables on the screen: what an evaluation found, and how a training went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cytomask.reporting.curves import read_curves
+
+#: Figures of a whole evaluation besides matching: path in the metrics, path of its mean per image, name.
+_OVERALL = (
+    (("mean_accuracy_50_90",), ("mean_accuracy_50_90_mean_per_image",), "mean accuracy, IoU 0.50 to 0.90"),
+    (("aji",), ("aji_mean_per_image",), "aggregated Jaccard index"),
+    (("pixels", "mean_iou"), (), "mean IoU of pixels"),
+    (("pixels", "dice"), (), "Dice of pixels"),
+    (("pixels", "pixel_accuracy"), (), "pixel accuracy"),
+)
+_COCO = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR")
+#: Narrower consoles get narrower tables.
+_ROOMY = 100
+#: Width where there is no terminal that has one.
+_WIDTH = 120
+
+
+def print_metrics(metrics: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print what ``metrics.json`` holds as tables.
+
+    Parameters
+    ----------
+    metrics
+        Contents of ``metrics.json``. Parts that are missing are left out.
+    console
+        Where to print; None for stdout.
+    """
+    _print(metrics_tables(metrics), console)
+
+
+def metrics_tables(metrics: Mapping[str, Any]) -> list[Table]:
+    """Make the tables of an evaluation: matching by IoU, figures over all, COCO metrics, classes, groups.
+
+    Examples
+    --------
+    >>> counts = {"tp": 3, "fp": 1, "fn": 0, "precision": 0.75, "recall": 1.0, "f1": 6 / 7, "accuracy": 0.75, "pq": 0.7}
+    >>> tables = metrics_tables({"matching": {"pooled": {"0.50": counts}}, "n_images": 2})
+    >>> print_metrics({"matching": {"pooled": {"0.50": counts}}, "n_images": 2}, Console(width=80))
+    Objects matched by IoU, pooled over 2 images
+    ...
+     0.50   3   1   0   0.750   1.000   0.857   0.700   0.750
+    """
+    makers = (_matching, _overall, _coco)
+    tables = [table for make in makers if (table := make(metrics)) is not None]
+    if metrics.get("classes"):
+        tables.append(_parts("Classes", "class", metrics["classes"], _get(metrics, "confidence_intervals", "classes")))
+    tables += [_parts(f"By {column}", column, values) for column, values in (metrics.get("groups") or {}).items()]
+    return tables
+
+
+def print_training(table: str | Path, console: Console | None = None) -> None:
+    """Print how a training went, from its ``metrics.csv``.
+
+    Raises
+    ------
+    DataError
+        If the table cannot be read.
+    """
+    _print([training_table(read_curves(table))], console)
+
+
+def training_table(rows: pd.DataFrame) -> Table:
+    """Summarise a training: each recorded value at the first, the best and the last epoch.
+
+    Parameters
+    ----------
+    rows
+        As :func:`~cytomask.reporting.curves.read_curves` gives them. The best epoch is that of the highest
+        ``val/score``; where there is none, that of the lowest ``train/loss``.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"train/loss": [3.0, 2.0, 1.0], "val/score": [0.4, 0.6, 0.5]}, index=[0, 1, 2])
+    >>> [column.header for column in training_table(rows).columns]
+    ['', 'epoch 1', 'epoch 2 (best)', 'epoch 3']
+    """
+    seconds = float(rows["seconds"].sum()) if "seconds" in rows else 0.0
+    took = f" in {seconds / 60:.1f} min" if seconds else ""
+    table = _table(f"Training: {len(rows)} epoch{'' if len(rows) == 1 else 's'}{took}", [""])
+    if not len(rows):
+        return table
+    values = {str(name): rows[name].to_numpy(float) for name in rows.columns if name not in ("step", "seconds")}
+    best = None
+    for name, sign in (("val/score", 1), ("train/loss", -1)):
+        if best is None and name in values and not np.isnan(values[name]).all():
+            best = int(np.nanargmax(sign * values[name]))
+    chosen = [row for row in dict.fromkeys((0, best, len(rows) - 1)) if row is not None]
+    for row in chosen:
+        epoch = float(rows.index[row]) + 1
+        table.add_column(f"epoch {epoch:.0f}" + (" (best)" if row == best else ""), justify="right")
+    for name in sorted(values, key=lambda name: (name != "val/score", "/loss" not in name, name)):
+        cells = [values[name][row] for row in chosen]
+        table.add_row(escape(name), *("" if np.isnan(cell) else f"{cell:.4g}" for cell in cells))
+    return table
+
+
+def _print(tables: Sequence[Table], console: Console | None) -> None:
+    if console is None:
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console = Console(highlight=False, width=_WIDTH)
+    for table in tables:
+        if console.width < _ROOMY:
+            table.padding = 0
+        console.print(table)
+        if table.caption:
+            console.print()
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    table = Table(
+        title=escape(title),
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    for k, name in enumerate(columns):
+        table.add_column(escape(name), justify="left" if k == 0 else "right", no_wrap=True)
+    return table
+
+
+def _matching(metrics: Mapping[str, Any]) -> Table | None:
+    pooled, per_image = _get(metrics, "matching", "pooled"), _get(metrics, "matching", "mean_per_image")
+    if not pooled:
+        return None
+    intervals = _get(metrics, "confidence_intervals", "matching", "pooled")
+    images = metrics.get("n_images")
+    title = "Objects matched by IoU, pooled" + (f" over {images} image{'' if images == 1 else 's'}" if images else "")
+    table = _table(title, ["IoU", "tp", "fp", "fn", "precision", "recall", "F1", "PQ", "accuracy"])
+    if intervals:
+        table.add_column(_level(metrics), justify="right", no_wrap=True)
+    if per_image:
+        table.add_column("per image", justify="right", no_wrap=True)
+    for threshold, one in pooled.items():
+        row = [threshold, *(str(one.get(name, "")) for name in ("tp", "fp", "fn"))]
+        row += [_figure(one.get(name)) for name in ("precision", "recall", "f1", "pq", "accuracy")]
+        if intervals:
+            row.append(_interval(_get(intervals, threshold, "accuracy")))
+        if per_image:
+            row.append(_figure(_get(per_image, threshold, "accuracy")))
+        table.add_row(*row)
+    if per_image:
+        told = f"; {_level(metrics)}: its interval over images" if intervals else ""
+        table.caption = f"accuracy = tp / (tp + fp + fn){told}; per image: averaged"
+        table.caption_justify = "left"
+    return table
+
+
+def _overall(metrics: Mapping[str, Any]) -> Table | None:
+    known = [entry for entry in _OVERALL if _get(metrics, *entry[0]) is not None]
+    if not known:
+        return None
+    intervals = metrics.get("confidence_intervals")
+    table = _table("Over all", ["", "pooled"])
+    if intervals:
+        table.add_column(_level(metrics), justify="right", no_wrap=True)
+    table.add_column("per image", justify="right", no_wrap=True)
+    for place, place_per_image, name in known:
+        row = [name, _figure(_get(metrics, *place))]
+        if intervals:
+            row.append(_interval(_get(intervals, *place)))
+        table.add_row(*row, _figure(_get(metrics, *place_per_image)) if place_per_image else "")
+    return table
+
+
+def _coco(metrics: Mapping[str, Any]) -> Table | None:
+    known = {name: _get(metrics, "coco", kind) for kind, name in (("segm", "masks"), ("bbox", "boxes"))}
+    known = {name: figures for name, figures in known.items() if figures}
+    if not known:
+        return None
+    table = _table("COCO (average precision of scored predictions)", ["", *_COCO])
+    for name, figures in known.items():
+        table.add_row(name, *(_figure(figures.get(key)) for key in _COCO))
+        for of_class, values in _classes_of(figures):
+            table.add_row(escape(f"  {of_class}"), *(_figure(values.get(key)) for key in _COCO))
+    return table
+
+
+def _classes_of(figures: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Figures of each class, where there are several."""
+    classes = figures.get("per_class") or {}
+    if len(classes) < 2:
+        return []
+    return [(name, values if isinstance(values, Mapping) else {"AP": values}) for name, values in classes.items()]
+
+
+def _parts(title: str, column: str, parts: Mapping[str, Any], intervals: Mapping[str, Any] | None = None) -> Table:
+    """One row per part of the data: a class, or a group of images (which bring their own intervals)."""
+    with_images = any("n_images" in one for one in parts.values())
+    bounds = {name: _get(intervals or {}, name) or one.get("confidence_intervals") or {} for name, one in parts.items()}
+    with_bounds = any(bounds.values())
+    columns = [column, *(["images"] if with_images else []), "true", "found", "at 0.50", "at 0.75", "0.50-0.90"]
+    table = _table(f"{title}: accuracy at IoU 0.50 and 0.75, and its mean from 0.50 to 0.90", columns)
+    if with_bounds:
+        table.add_column("interval", justify="right", no_wrap=True)
+    with_aji = any("aji" in one for one in parts.values())
+    if with_aji:
+        table.add_column("AJI", justify="right", no_wrap=True)
+    for name, one in parts.items():
+        row = [escape(name), *([str(one.get("n_images", ""))] if with_images else [])]
+        row += [str(one.get("n_true", "")), str(one.get("n_pred", ""))]
+        row += [_figure(_get(one, "matching", "pooled", t, "accuracy")) for t in ("0.50", "0.75")]
+        row.append(_figure(one.get("mean_accuracy_50_90")))
+        if with_bounds:
+            row.append(_interval(bounds[name].get("mean_accuracy_50_90")))
+        if with_aji:
+            row.append(_figure(one.get("aji")))
+        table.add_row(*row)
+    return table
+
+
+def _level(metrics: Mapping[str, Any]) -> str:
+    level = _get(metrics, "confidence_intervals", "level")
+    return "interval" if level is None else f"{100 * level:g} %"
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _interval(bounds: Sequence[float | None] | None) -> str:
+    return "-" if not bounds or None in bounds else f"{bounds[0]:.2f}-{bounds[1]:.2f}"
+
+
+def _get(mapping: Mapping[str, Any] | None, *keys: str) -> Any:
+    """Walk into nested dictionaries; None where the way ends."""
+    value: Any = mapping
+    for key in keys:
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(key)
+    return value

@@ -1,0 +1,142 @@
+"""Tables on the screen."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from cytomask.reporting.tables import metrics_tables, print_metrics, print_training, training_table
+
+
+def figures(tp: int, accuracy: float) -> dict[str, Any]:
+    return {
+        "tp": tp, "fp": 2, "fn": 3, "precision": 0.9, "recall": 0.8, "f1": 0.85, "accuracy": accuracy, "pq": 0.6,
+        "mean_matched_iou": 0.8,
+    }  # fmt: skip
+
+
+def evaluation(tp: int = 41, **more: Any) -> dict[str, Any]:
+    return {
+        "n_images": 12, "n_true": 44, "n_pred": 43,
+        "matching": {
+            "pooled": {"0.50": figures(tp, 0.731), "0.75": figures(30, 0.512)},
+            "mean_per_image": {"0.50": {"accuracy": 0.654}, "0.75": {"accuracy": 0.432}},
+        },
+        "mean_accuracy_50_90": 0.555, "mean_accuracy_50_90_mean_per_image": 0.544,
+        "aji": 0.617, "aji_mean_per_image": None,
+        "pixels": {"iou": {"background": 0.9, "object": 0.8}, "mean_iou": 0.85, "pixel_accuracy": 0.95, "dice": 0.9},
+        **more,
+    }  # fmt: skip
+
+
+INTERVALS = {
+    "level": 0.9,
+    "matching": {"pooled": {"0.50": {"accuracy": [0.7, 0.78]}, "0.75": {"accuracy": [None, None]}}},
+    "mean_accuracy_50_90": [0.51, 0.6],
+}
+
+
+def row(cells: str) -> list[str]:
+    return cells.split()
+
+
+def printed(metrics: dict[str, Any], width: int = 80) -> list[list[str]]:
+    out = io.StringIO()
+    print_metrics(metrics, Console(file=out, width=width))
+    assert "…" not in out.getvalue()
+    return [line.split() for line in out.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_matching_shows_pooled_figures_intervals_and_the_mean_of_images(width: int) -> None:
+    lines = printed(evaluation(confidence_intervals=INTERVALS), width)
+    assert row("IoU tp fp fn precision recall F1 PQ accuracy 90 % per image") in lines
+    assert row("0.50 41 2 3 0.900 0.800 0.850 0.600 0.731 0.70-0.78 0.654") in lines
+    assert row("0.75 30 2 3 0.900 0.800 0.850 0.600 0.512 - 0.432") in lines
+    assert row("mean accuracy, IoU 0.50 to 0.90 0.555 0.51-0.60 0.544") in lines
+    assert row("aggregated Jaccard index 0.617 - -") in lines
+
+
+def test_large_counts_fit_a_narrow_terminal() -> None:
+    lines = printed(evaluation(tp=28_986, confidence_intervals=INTERVALS))
+    assert any(line[:2] == ["0.50", "28986"] for line in lines)
+
+
+def test_what_is_missing_is_left_out() -> None:
+    assert metrics_tables({}) == []
+    lines = printed(evaluation(confidence_intervals=None))
+    assert row("0.50 41 2 3 0.900 0.800 0.850 0.600 0.731 0.654") in lines
+    without = evaluation(coco={"segm": None, "bbox": None, "reason": "no scores"}, groups={})
+    assert [table.title for table in metrics_tables(without)] == [
+        "Objects matched by IoU, pooled over 12 images",
+        "Over all",
+    ]
+
+
+def test_coco_figures_are_shown_by_kind_and_class() -> None:
+    def coco(ap: float) -> dict[str, Any]:
+        whole = {
+            "AP": ap,
+            "AP50": 0.6,
+            "AP75": None,
+            "APs": 0.1,
+            "APm": 0.2,
+            "APl": 0.3,
+            "AR": 0.5,
+            "max_dets": [1, 10],
+        }
+        return {**whole, "per_class": {"cell": {"AP": ap + 0.1}, "granule": {"AP": ap - 0.1}}}
+
+    lines = printed(evaluation(coco={"segm": coco(0.4), "bbox": coco(0.5)}))
+    assert row("masks 0.400 0.600 - 0.100 0.200 0.300 0.500") in lines
+    assert row("boxes 0.500 0.600 - 0.100 0.200 0.300 0.500") in lines
+    assert row("granule 0.300 - - - - - -") in lines
+
+
+def test_every_group_and_class_has_a_row() -> None:
+    groups = {"modality": {"fluorescence": evaluation(confidence_intervals=INTERVALS), "brightfield": evaluation()}}
+    classes = {
+        "cell": {
+            "n_true": 9,
+            "n_pred": 8,
+            "matching": {"pooled": {"0.50": figures(7, 0.8)}},
+            "mean_accuracy_50_90": 0.7,
+        }
+    }
+    lines = printed(evaluation(groups=groups, classes=classes))
+    assert row("fluorescence 12 44 43 0.731 0.512 0.555 0.51-0.60 0.617") in lines
+    assert row("brightfield 12 44 43 0.731 0.512 0.555 - 0.617") in lines
+    assert row("cell 9 8 0.800 - 0.700") in lines
+
+
+def test_class_names_are_no_markup() -> None:
+    classes = {"[red]x[/red]": {"n_true": 9, "n_pred": 8}}
+    assert any(line[:1] == ["[red]x[/red]"] for line in printed({"classes": classes}))
+
+
+def test_a_training_is_summed_up_by_its_first_best_and_last_epoch(tmp_path: Any) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("epoch,step,train/loss,val/score,seconds\n0,1,3.0,,60\n1,2,2.0,0.61234,60\n2,3,1.0,0.5,30\n")
+    out = io.StringIO()
+    print_training(path, Console(file=out, width=80))
+    lines = [line.split() for line in out.getvalue().splitlines()]
+    assert lines[0] == row("Training: 3 epochs in 2.5 min")
+    assert row("epoch 1 epoch 2 (best) epoch 3") in lines
+    assert row("val/score 0.6123 0.5") in lines
+    assert row("train/loss 3 2 1") in lines
+
+
+def test_the_best_epoch_without_validation_has_the_lowest_loss() -> None:
+    rows = pd.DataFrame({"train/loss": [3.0, 1.0, np.nan]})
+    assert [str(column.header) for column in training_table(rows).columns] == [
+        "",
+        "epoch 1",
+        "epoch 2 (best)",
+        "epoch 3",
+    ]
+    assert len(training_table(pd.DataFrame({"train/loss": []})).columns) == 1
