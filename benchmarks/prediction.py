@@ -12,49 +12,17 @@ network of the same size (`--unet`, a run or bundle trained on the same data), s
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from fields import field_of_nuclei, take_turns
 from stardist_network import copy_to_keras, default_star, keras_stardist
 
 import cytomask
-from cytomask.data.dataset import load_sample, open_dataset
 from cytomask.evaluation.matching import match
 from cytomask.image import Image
-
-
-def field_of_nuclei(data: str, size: int = 1024) -> tuple[np.ndarray, np.ndarray]:
-    """Tile test images of 256 x 256 to one field, uint8, with its labels."""
-    samples = [s for s in open_dataset(data).split("test") if s.group.get("modality") == "fluorescence"]
-    image, labels = np.zeros((size, size), np.uint8), np.zeros((size, size), np.int32)
-    places = [(y, x) for y in range(0, size, 256) for x in range(0, size, 256)]
-    usable = []
-    for sample in samples:
-        picture, layers = load_sample(sample)
-        if picture.shape == (256, 256):
-            usable.append((np.asarray(picture.pixels)[0], layers.layers[0]))
-    for index, (y, x) in enumerate(places):
-        pixels, truth = usable[index % len(usable)]
-        image[y : y + 256, x : x + 256] = pixels
-        labels[y : y + 256, x : x + 256] = np.where(truth > 0, truth + labels.max(), 0)
-    return image, labels
-
-
-def take_turns(repeats: int, **functions: Callable[[], object]) -> dict[str, float]:
-    """Median seconds of each function, called in turn after one warm-up each."""
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for function in functions.values():
-        function()
-    for _ in range(repeats):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def main() -> None:
@@ -109,7 +77,7 @@ def main() -> None:
         thresholds = {"prob_thresh": post.score_threshold, "nms_thresh": post.nms_threshold}  # type: ignore[attr-defined]
         runs["same_size"] = lambda: same_model.predict(wrapped).to_labels()
     end_to_end = take_turns(options.repeats, **runs)
-    accuracy = {name: match(truth, run(), [0.5]).accuracy[0] for name, run in runs.items()}
+    accuracy = {name: float(match(truth, run(), [0.5]).figures()["accuracy"][0]) for name, run in runs.items()}
 
     print("\n| what | cytomask | stardist (tensorflow-cpu) | ratio |\n|---|---|---|---|")
     row = "| {} | {:.3f} s | {:.3f} s | {:.2f}x |"

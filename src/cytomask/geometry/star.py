@@ -6,6 +6,8 @@ The representation is that of Schmidt, Weigert, Broaddus and Myers, "Cell Detect
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numba
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +50,7 @@ def ray_directions(n_rays: int) -> npt.NDArray[np.float32]:
 
 
 def star_distances(
-    labels: npt.NDArray[np.integer], n_rays: int = 32, grid: int | tuple[int, int] = (2, 2)
+    labels: npt.NDArray[np.integer], n_rays: int = 32, grid: int | tuple[int, int] = (2, 2), *, threads: int = 1
 ) -> npt.NDArray[np.float32]:
     """Measure, from every grid point inside an object, the distance to the object's edge along each ray.
 
@@ -63,6 +65,8 @@ def star_distances(
         Number of rays, at least 3.
     grid
         Spacing of the grid points in pixels, one number or ``(y, x)``. The first point is pixel ``(0, 0)``.
+    threads
+        How many threads share the rows. One by default: in training, other processes prepare other patches.
 
     Returns
     -------
@@ -85,7 +89,18 @@ def star_distances(
     grid_y, grid_x = (int(grid), int(grid)) if isinstance(grid, int | np.integer) else (int(grid[0]), int(grid[1]))
     if grid_y < 1 or grid_x < 1:
         raise ValueError(f"grid must be at least 1, not {grid}")
-    return _star_distances(labels, ray_directions(n_rays), grid_y, grid_x)
+    height, width = labels.shape
+    out = np.zeros(((height + grid_y - 1) // grid_y, (width + grid_x - 1) // grid_x, n_rays), np.float32)
+    directions = ray_directions(n_rays)
+    if threads <= 1:
+        _star_distances(labels, directions, grid_y, grid_x, out, 0, len(out))
+        return out
+    # More bands than threads, since objects are not spread evenly over the rows.
+    edges = np.linspace(0, len(out), 4 * threads + 1).astype(int)
+    with ThreadPoolExecutor(threads) as pool:
+        bands = zip(edges[:-1], edges[1:])
+        list(pool.map(lambda band: _star_distances(labels, directions, grid_y, grid_x, out, *band), bands))
+    return out
 
 
 def star_vertices(
@@ -126,12 +141,11 @@ def label_image(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
 
 
 @numba.njit(cache=True, nogil=True)
-def _star_distances(labels, directions, grid_y, grid_x):  # type: ignore[no-untyped-def]
+def _star_distances(labels, directions, grid_y, grid_x, out, first, last):  # type: ignore[no-untyped-def]
     height, width = labels.shape
     n_rays = len(directions)
     half, one = np.float32(0.5), np.float32(1)
-    out = np.zeros(((height + grid_y - 1) // grid_y, (width + grid_x - 1) // grid_x, n_rays), np.float32)
-    for i in range(out.shape[0]):
+    for i in range(first, last):
         for j in range(out.shape[1]):
             label = labels[i * grid_y, j * grid_x]
             if label == 0:
@@ -152,4 +166,3 @@ def _star_distances(labels, directions, grid_y, grid_x):  # type: ignore[no-unty
                 y += back * dy
                 x += back * dx
                 out[i, j, k] = np.sqrt(x * x + y * y)
-    return out

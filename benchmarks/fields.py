@@ -1,0 +1,39 @@
+"""What the benchmarks share: a field of real nuclei, and timing by turns."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from cytomask.data.dataset import load_sample, open_dataset
+
+
+def field_of_nuclei(data: str, size: int = 1024) -> tuple[np.ndarray, np.ndarray]:
+    """Tile fluorescence test images of 256 x 256 to one field, uint8, with its labels, int32."""
+    usable = []
+    for sample in open_dataset(data).split("test"):
+        picture, layers = load_sample(sample)
+        if picture.shape == (256, 256) and picture.n_channels == 1:
+            usable.append((np.asarray(picture.pixels)[0], layers.layers[0]))
+    image, labels = np.zeros((size, size), np.uint8), np.zeros((size, size), np.int32)
+    for index, (y, x) in enumerate((y, x) for y in range(0, size, 256) for x in range(0, size, 256)):
+        pixels, truth = usable[index % len(usable)]
+        image[y : y + 256, x : x + 256] = pixels
+        labels[y : y + 256, x : x + 256] = np.where(truth > 0, truth + labels.max(), 0)
+    return image, labels
+
+
+def take_turns(repeats: int, **functions: Callable[[], object]) -> dict[str, float]:
+    """Median seconds of each function, called in turn after one warm-up each, so that drift hits all alike."""
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for function in functions.values():
+        function()
+    for _ in range(repeats):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
