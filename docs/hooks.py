@@ -2,10 +2,9 @@
 
 A page holds markers, each on a line of its own:
 
-``<!-- settings: cytomask.training.config.TrainingConfig prefix=training -->``
-    A table of the settings of a pydantic model, of each model in a union, or of the models in a dictionary.
-    ``prefix`` goes before the keys; ``depth=0`` leaves out the settings inside of settings. A field's name after the
-    model's means the field's type.
+``<!-- settings: cytomask.training.config.TrainingConfig -->``
+    A table of the settings of a pydantic model, of each model in a union, or of the models in a dictionary. A field's
+    name after the model's means the field's type. ``depth=0`` leaves out the settings inside of settings.
 ``<!-- command: models export -->``
     Usage, arguments and options of a command; ``cytomask`` stands for the options of all commands.
 ``<!-- commands -->``
@@ -55,7 +54,7 @@ def _render(kind: str, text: str) -> str:
     name, *options = text.split(" ") if kind == "settings" else [text]
     chosen = dict(option.split("=") for option in options)
     if kind == "settings":
-        return settings_tables(find(name), chosen.get("prefix", ""), int(chosen.get("depth", 9)))
+        return settings_tables(find(name), int(chosen.get("depth", 9)))
     if kind == "command":
         return command_text(name)
     if kind == "commands":
@@ -79,10 +78,11 @@ def find(place: str) -> Any:
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Write a Markdown table."""
-    lines = [list(head)]
-    lines += [["---"] * len(lines[0])] + [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    """Write a Markdown table, without the columns in which nothing stands."""
+    head, cells = list(head), [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    shown = [k for k in range(len(head)) if any(row[k] for row in cells)]
+    lines = [head, ["---"] * len(head), *cells]
+    return "\n".join("| " + " | ".join(line[k] for k in shown) + " |" for line in lines)
 
 
 def _escaped(text: str) -> str:
@@ -94,55 +94,53 @@ def _escaped(text: str) -> str:
 # Settings
 
 
-def settings_tables(target: Any, prefix: str = "", depth: int = 9) -> str:
+HEAD = ("setting", "value", "default", "meaning")
+
+
+def settings_tables(target: Any, depth: int = 9) -> str:
     """Write the table of a model, or those of a union's models, one after the other."""
     if isinstance(target, Mapping):
-        rows = [row for name, model in target.items() for row in _rows_of_nested(model, name, "", None, depth)]
-        return table(("setting", "value", "default", "meaning"), rows)
+        return table(HEAD, (row for name, model in target.items() for row in _rows_of_nested(model, name, depth=depth)))
     members = _members(target)
     if len(members) == 1:
-        return table(("setting", "value", "default", "meaning"), _rows(members[0], prefix, None, depth))
+        return table(HEAD, _rows(members[0], depth=depth))
     parts = []
     for member in members:
         key, value = _discriminator(member)
-        rows = [row for row in _rows(member, prefix, None, depth) if row[0] != f"`{_joined(prefix, key)}`"]
-        parts += [f"**`{key}: {value}`**: {first_paragraph(member)}", table(("setting", "value", "default", "meaning"), rows)]
+        parts.append(f"**`{key}: {value}`**: {first_paragraph(member)}")
+        parts.append(table(HEAD, (row for row in _rows(member, depth=depth) if row[0] != f"`{key}`")))
     return "\n\n".join(parts)
 
 
-def _rows(model: Any, prefix: str, values: Any, depth: int) -> Iterator[tuple[str, str, str, str]]:
+def _rows(model: Any, prefix: str = "", values: Any = None, depth: int = 9) -> Iterator[tuple[str, str, str, str]]:
     """Rows of a model's fields; ``values`` is an instance whose values are the defaults."""
     for name, field in model.model_fields.items():
-        key = _joined(prefix, field.alias or name)
-        default = "**needed**" if field.is_required() and values is None else ""
+        key, members = prefix + (field.alias or name), _members(field.annotation)
+        needed = field.is_required() and values is None
         current = None
-        if not default:
+        if not needed:
             current = getattr(values, name) if values is not None else field.get_default(call_default_factory=True)
-        members = _members(field.annotation)
-        if len(members) == 1 and depth > 0:
-            yield from _rows_of_nested(members[0], key, _description(model, name), current, depth - 1, _kind_of(field))
+        said, meaning = kind(field.annotation, field.metadata), _description(model, name)
+        if len(members) == 1:
+            yield from _rows_of_nested(members[0], key, said, meaning, current, depth)
         else:
-            value = "" if len(members) == 1 else written(current)
-            yield f"`{key}`", _kind_of(field), default or value, _description(model, name)
+            yield f"`{key}`", said, "**needed**" if needed else written(current), meaning
 
 
 def _rows_of_nested(
-    model: Any, key: str, description: str, values: Any, depth: int, kind: str = ""
+    model: Any, key: str, said: str = "", meaning: str = "", values: Any = None, depth: int = 9
 ) -> Iterator[tuple[str, str, str, str]]:
-    # Of settings that are given by default, the rows below tell the defaults.
-    yield f"**`{key}`**", kind, "`null`" if "`null`" in kind and values is None else "", description or first_paragraph(model)
-    if depth >= 0:
-        yield from _rows(model, key, values, depth)
+    # The rows below tell the defaults, except for settings that are off.
+    default = "`null`" if "`null`" in said and values is None else ""
+    yield f"**`{key}`**", said, default, meaning or first_paragraph(model)
+    if depth > 0:
+        yield from _rows(model, f"{key}.", values, depth - 1)
 
 
 def _description(model: Any, name: str) -> str:
     """What a field means; one that a model redefines means what it means in the model that it comes from."""
     fields = [base.model_fields[name] for base in model.__mro__ if name in getattr(base, "model_fields", {})]
     return _rst(next((field.description for field in fields if field.description), ""))
-
-
-def _joined(prefix: str, key: str) -> str:
-    return f"{prefix}.{key}" if prefix else key
 
 
 def _members(annotation: Any) -> list[Any]:
@@ -162,10 +160,6 @@ def _discriminator(model: Any) -> tuple[str, str]:
     raise LookupError(f"nothing tells {model.__name__} from the other models of its union")
 
 
-def _kind_of(field: Any) -> str:
-    return kind(field.annotation, field.metadata)
-
-
 def kind(annotation: Any, limits: Iterable[Any] = ()) -> str:
     """Say in words what values a type allows."""
     limits = list(limits)
@@ -175,7 +169,8 @@ def kind(annotation: Any, limits: Iterable[Any] = ()) -> str:
     if origin in (Union, types.UnionType):
         models = _members(annotation)
         if _told_apart(models):
-            return f"table with `{_discriminator(models[0])[0]}`: " + ", ".join(f"`{_discriminator(m)[1]}`" for m in models)
+            keys, values = zip(*map(_discriminator, models))
+            return f"table with `{keys[0]}`: " + ", ".join(f"`{value}`" for value in values)
         said = dict.fromkeys(kind(part, limits) for part in parts if part is not type(None))
         return " or ".join([*said, *(["`null`"] if type(None) in parts else [])])
     if origin is Literal:
@@ -303,10 +298,10 @@ def list_commands() -> list[Command]:
 
 
 def _commands(app: Any, group: Any, prefix: str) -> Iterator[Command]:
-    functions = {info.name or info.callback.__name__.replace("_", "-"): info.callback for info in app.registered_commands}
-    for name, function in functions.items():
+    for info in app.registered_commands:
+        name = info.name or info.callback.__name__.replace("_", "-")
         command = group.commands[name]
-        yield Command(prefix + name, command.help or "", tuple(_parameters(command, function)))
+        yield Command(prefix + name, command.help or "", tuple(_parameters(command, info.callback)))
     for inner in app.registered_groups:
         yield from _commands(inner.typer_instance, group.commands[inner.name], f"{prefix}{inner.name} ")
 

@@ -32,7 +32,8 @@ FENCED = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 def load_hooks() -> ModuleType:
     spec = importlib.util.spec_from_file_location("docs_hooks", DOCS / "hooks.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
@@ -95,7 +96,7 @@ def test_a_wrong_command_is_noticed() -> None:
 def test_commands_and_flags_exist(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     wrong = [word for line in shell_lines(text) for word in wrong_words(line)]
-    wrong += [word for code in quoted(text) if code.startswith(("cytomask ", "uv run cytomask ")) for word in wrong_words(code)]
+    wrong += [word for code in quoted(text) if re.match(r"(uv run )?cytomask ", code) for word in wrong_words(code)]
     known = set().union(*COMMANDS.values())
     flags = [found for code in quoted(text) for found in re.findall(r"^(--[a-z][a-z-]*)", code)]
     assert [*wrong, *(flag for flag in flags if flag not in known)] == []
@@ -104,7 +105,8 @@ def test_commands_and_flags_exist(path: Path) -> None:
 def names_in(module: str) -> set[str]:
     """Names that a module defines, read from its text: importing some modules takes long."""
     spec = importlib.util.find_spec(module)
-    assert spec is not None and spec.origin is not None, module
+    assert spec is not None, module
+    assert spec.origin is not None, module
     tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
     names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     targets = [node.targets[0] for node in tree.body if isinstance(node, ast.Assign)]
@@ -170,21 +172,30 @@ def test_every_command_is_described() -> None:
 
 def test_every_setting_of_an_experiment_is_described() -> None:
     page = HOOKS.fill_in((DOCS / "reference/experiment-file.md").read_text(encoding="utf-8"))
+    head, *parts = re.split(r"^## ", page, flags=re.MULTILINE)
+    sections = {part.splitlines()[0]: part for part in parts}
 
-    def keys(values: Any, prefix: str = "") -> Iterator[str]:
+    def keys(values: BaseModel, prefix: str = "") -> Iterator[str]:
         for key in type(values).model_fields:
             value = getattr(values, key)
-            yield from keys(value, f"{prefix}{key}.") if isinstance(value, BaseModel) else [f"`{prefix}{key}`"]
+            yield from keys(value, f"{prefix}{key}.") if isinstance(value, BaseModel) else [f"{prefix}{key}"]
 
-    wanted = set(keys(Experiment())) - {"`data.normalisation.method`"}
-    assert {key for key in wanted if key not in page} == set()
+    for key in type(Experiment()).model_fields:
+        assert f"`{key}`" in head
+        section = getattr(Experiment(), key)
+        if isinstance(section, BaseModel):
+            wanted = {name for name in keys(section) if not name.startswith("normalisation.")}
+            assert {name for name in wanted if f"`{name}`" not in sections[key]} == set()
 
 
 def test_settings_are_told_with_value_default_and_meaning() -> None:
-    page = HOOKS.fill_in("<!-- settings: cytomask.data.augment.AugmentConfig prefix=augmentation -->")
-    assert "| `augmentation.scale.min_zoom` | number > 0 | `0.25` | smallest factor that a diameter may lead to |" in page
-    assert "| `augmentation.rotation.probability` | number ≥ 0, ≤ 1 | `0.3` | how often the change is made |" in page
-    assert "| `augmentation.scale.diameter` | list of two numbers or `null` | `null` |" in page
+    page = HOOKS.fill_in("<!-- settings: cytomask.data.augment.AugmentConfig -->")
+    assert "| `scale.min_zoom` | number > 0 | `0.25` | smallest factor that a diameter may lead to |" in page
+    assert "| `rotation.probability` | number ≥ 0, ≤ 1 | `0.3` | how often the change is made |" in page
+    assert "| `scale.diameter` | list of two numbers or `null` | `null` |" in page
+    page = HOOKS.fill_in("<!-- settings: cytomask.workflows.experiment.DataSection.normalisation -->")
+    assert page.count("**`method: ") == 4
+    assert "| `low` | number | **needed** | pixel value that becomes 0 |" in page
 
 
 def test_options_are_told_with_names_value_and_default() -> None:
@@ -199,7 +210,8 @@ def test_the_object_table_has_the_columns_that_the_page_names() -> None:
 
     page = (DOCS / "reference/outputs.md").read_text(encoding="utf-8")
     section = page.split("### The object table")[1].split("\n#")[0]
-    named = [name for row in re.findall(r"^\| (`.+?) \|", section, re.MULTILINE) for name in re.findall(r"`(.+?)`", row)]
+    cells = re.findall(r"^\| (`.+?) \|", section, re.MULTILINE)
+    named = [name for cell in cells for name in re.findall(r"`(.+?)`", cell)]
     pixels = np.zeros((8, 8), np.uint8)
     image = Image.from_array(pixels, channels=["NAME"], pixel_size=(0.5, 0.5), source=Path("a.tif"))
     columns = list(measure(Instances.from_labels(pixels.astype(np.int32)), image).columns)
