@@ -60,7 +60,7 @@ def test_a_crowd_is_neither_missed_nor_are_predictions_in_it_wrong() -> None:
 def test_class_maps() -> None:
     crops, origins = [np.ones((1, 3), bool)] * 2, [(0, 0), (0, 2)]
     overlapping = Instances.from_crops(
-        (1, 6), crops, origins, classes=[2, 1], scores=[0.9, 0.4], ids=[9, 4], class_names=("a", "b")
+        (1, 6), crops, origins, classes=[2, 1], scores=[0.9, 0.4], ids=[9, 2**31 - 1], class_names=("a", "b")
     )
     assert class_map(overlapping).tolist() == [[2, 2, 2, 1, 1, 0]]
     assert class_map(Instances.empty((2, 2))).tolist() == [[0, 0], [0, 0]]

@@ -135,10 +135,8 @@ def class_map(objects: Objects) -> np.ndarray:
     if isinstance(objects, LabelLayers):
         return objects.class_map()
     if isinstance(objects, Instances):
-        labels = objects.to_labels()
-        of_id = np.zeros(int(objects.ids.max(initial=0)) + 1, np.int32)
-        of_id[objects.ids] = objects.classes
-        return of_id[labels]
+        # Numbered from 1, since a table of classes by id would be as long as the largest id.
+        return np.concatenate([np.zeros(1, np.int32), objects.classes])[objects.renumbered().to_labels()]
     return (objects != 0).astype(np.int32)
 
 

@@ -245,7 +245,7 @@ def _scored(folder: Path, class_names: Sequence[str] = ("object",)) -> dict[str,
             scored[_plain_name(Path(f"{image['name']}_labels.tif"))] = Instances.from_rle(
                 (image["height"], image["width"]),
                 [entry["segmentation"] for entry in objects],
-                classes=[entry["category_id"] for entry in objects],
+                classes=[entry["category_id"] for entry in objects] if len(class_names) > 1 else None,
                 scores=[entry["score"] for entry in objects],
                 class_names=tuple(class_names),
             )
