@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -146,6 +146,7 @@ def test_names_fit_the_channels() -> None:
         Image.from_array(np.zeros((2, 4, 5)), channels=["one"])
 
 
+@settings(deadline=None)
 @given(
     hnp.arrays(
         st.sampled_from([np.uint8, np.int16, np.dtype(">u2"), np.float32]), (2, 7, 9), elements=st.integers(0, 99)
@@ -193,6 +194,7 @@ def test_a_name_that_is_not_unique_is_an_error() -> None:
         image.channel_index("a")
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=6))
 def test_selected_channels_are_those_asked_for(indices: list[int]) -> None:
     image = Image.from_array(_counting(5, 3, 4), axes="CYX", channels=list("abcde"))

@@ -400,6 +400,13 @@ def test_a_strip_cannot_unpack_to_more_than_its_pixels(path: Path, compression: 
     assert peak < 50e6
 
 
+@pytest.mark.parametrize("offset", [100, 2**40, 2**63, 2**64 - 1])
+def test_a_page_may_not_lie_beyond_the_file(path: Path, offset: int) -> None:
+    path.write_bytes(b"II+\0" + struct.pack("<HHQ", 8, 0, offset))
+    with pytest.raises(ImageError, match="cut off"):
+        read_image(path)
+
+
 def test_pages_that_go_in_a_circle_are_an_error(path: Path) -> None:
     data = bytearray(_bare_tiff(4, 4, 8, bytes(16)))
     place = 8 + 2 + 12 * 9

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
-from typing import BinaryIO
 
 from cytomask.errors import ImageError
 
@@ -55,7 +54,7 @@ def check_tiff_structure(path: Path) -> int:
                 (count,) = struct.unpack(count_format, file.read(struct.calcsize(count_format)))
                 if count * entry_size > size:
                     raise _damaged(path, f"page {len(seen) - 1} announces {count} entries")
-                entries = _read_exactly(file, count * entry_size)
+                entries = file.read(count * entry_size)
                 (offset,) = struct.unpack(offset_format, file.read(struct.calcsize(offset_format)))
                 _check_entries(entries, order, big, size, len(seen) - 1, path)
         except (struct.error, EOFError) as error:
@@ -75,13 +74,6 @@ def _check_entries(entries: bytes, order: str, big: bool, size: int, page: int, 
         n_bytes = _TYPE_SIZES.get(kind, 1) * count
         if tag in _NEEDED and n_bytes > inline and place + n_bytes > size:
             raise truncated(path, f"entry {tag} of page {page} lies beyond the end of the file ({size} bytes)")
-
-
-def _read_exactly(file: BinaryIO, n_bytes: int) -> bytes:
-    data = file.read(n_bytes)
-    if len(data) < n_bytes:
-        raise EOFError
-    return data
 
 
 def truncated(path: Path, found: str) -> ImageError:
