@@ -28,6 +28,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from pydantic import BaseModel, RootModel
 
+#: Roles of Sphinx, as docstrings have them; in HTML only the name is left of them.
+ROLE = re.compile(r":(?:class|func|meth|attr|mod|data|exc):<code>~?(?:[\w.]*\.)?(\w+)</code>")
 MARKER = re.compile(r"^<!-- (settings|commands?|texts|recipe)(?:: (.+?))? -->$", re.MULTILINE)
 _SIGNS = (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"), ("multiple_of", "a multiple of"))
 _PLAIN = {int: "whole number", float: "number", str: "text", bool: "`true` or `false`", Any: "any", Path: "path"}
@@ -37,6 +39,11 @@ _COUNTS = {2: "two", 3: "three", 4: "four"}
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Replace the markers of a page; called by mkdocs."""
     return fill_in(markdown)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Tidy what comes out of docstrings; called by mkdocs."""
+    return ROLE.sub(r"<code>\1</code>", html)
 
 
 def fill_in(markdown: str) -> str:
@@ -198,8 +205,17 @@ def _told_apart(models: list[Any]) -> bool:
 
 
 def _limits(limits: Iterable[Any]) -> str:
-    found = [f"{sign} {getattr(limit, name):g}" for name, sign in _SIGNS for limit in limits if hasattr(limit, name)]
-    return " " + ", ".join(dict.fromkeys(found)) if found else ""
+    found = {name: getattr(limit, name) for limit in limits for name, _ in _SIGNS if hasattr(limit, name)}
+    return _range(found)
+
+
+def _range(limits: Mapping[str, float]) -> str:
+    """Write limits, by the names that pydantic gives them, in words that are not broken over lines."""
+    rest, said = dict(limits), []
+    if {"ge", "le"} <= rest.keys():
+        said.append(f"{rest.pop('ge'):g} to {rest.pop('le'):g}")
+    said += [f"{sign}\N{NO-BREAK SPACE}{rest[name]:g}" for name, sign in _SIGNS if name in rest]
+    return " " + ", ".join(said) if said else ""
 
 
 def written(value: Any) -> str:
@@ -337,9 +353,8 @@ def _allowed(parameter: Parameter) -> str:
     if parameter.hint is bool:
         return ""
     hint = get_args(parameter.hint)[0] if get_origin(parameter.hint) is list else parameter.hint
-    low, high = parameter.limits
-    limits = [f"{sign} {limit:g}" for sign, limit in (("≥", low), ("≤", high)) if limit is not None]
-    return " ".join([_PLAIN.get(hint, str(hint)), ", ".join(limits)]).strip()
+    limits = dict(zip(("ge", "le"), parameter.limits))
+    return _PLAIN.get(hint, str(hint)) + _range({name: limit for name, limit in limits.items() if limit is not None})
 
 
 def _default(parameter: Parameter) -> str:

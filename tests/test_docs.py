@@ -190,8 +190,11 @@ def test_every_setting_of_an_experiment_is_described() -> None:
 
 def test_settings_are_told_with_value_default_and_meaning() -> None:
     page = HOOKS.fill_in("<!-- settings: cytomask.data.augment.AugmentConfig -->")
-    assert "| `scale.min_zoom` | number > 0 | `0.25` | smallest factor that a diameter may lead to |" in page
-    assert "| `rotation.probability` | number ≥ 0, ≤ 1 | `0.3` | how often the change is made |" in page
+    assert (
+        "| `scale.min_zoom` | number >\N{NO-BREAK SPACE}0 | `0.25` | smallest factor that a diameter may lead to |"
+        in page
+    )
+    assert "| `rotation.probability` | number 0 to 1 | `0.3` | how often the change is made |" in page
     assert "| `scale.diameter` | list of two numbers or `null` | `null` |" in page
     page = HOOKS.fill_in("<!-- settings: cytomask.workflows.experiment.DataSection.normalisation -->")
     assert page.count("**`method: ") == 4
@@ -202,7 +205,7 @@ def test_options_are_told_with_names_value_and_default() -> None:
     page = HOOKS.fill_in("<!-- command: predict -->")
     assert "cytomask predict MODEL IMAGES... --out OUT [OPTIONS]" in page
     assert "| `--out`, `-o` `OUT` | path | **needed** |" in page
-    assert "| `--tile` `TILE` | whole number ≥ 64 |" in page
+    assert "| `--tile` `TILE` | whole number ≥\N{NO-BREAK SPACE}64 |" in page
 
 
 def test_the_object_table_has_the_columns_that_the_page_names() -> None:
