@@ -258,6 +258,14 @@ class TestPatchDataset:
         assert not same(again[0], ones[0])
         assert not same(patches(seed=4)[0], patches()[0])
 
+    def test_no_two_patches_of_one_image_are_drawn_alike(self) -> None:
+        dataset = patches(1, length=6)
+        items = []
+        for epoch in range(2):
+            dataset.set_epoch(epoch)
+            items += [dataset[i] for i in range(6)]
+        assert not any(same(a, b) for a, b in itertools.combinations(items, 2))
+
     def test_a_small_cache_changes_nothing_but_reads_more(self, capsys: pytest.CaptureFixture[str]) -> None:
         reads: Counter[str] = Counter()
 
