@@ -165,6 +165,16 @@ def test_polygons_there_and_back(found: Instances) -> None:
     np.testing.assert_array_equal(full_masks(back), full_masks(found))
 
 
+def test_segmentations_of_coco() -> None:
+    # COCO's corner of the first pixel is half a pixel from our centre of it.
+    square = np.array([(1.5, 0.5), (1.5, 3.5), (3.5, 3.5), (3.5, 0.5)])
+    ours = Instances.from_polygons((5, 6), [square])
+    segmentations = [[(square[:, ::-1] + 0.5).ravel().tolist()], *ours.to_rle(compressed=False)]
+    theirs = Instances.from_coco((5, 6), segmentations, classes=[2, 1], ids=[9, 4], class_names=NAMES)
+    np.testing.assert_array_equal(full_masks(theirs), full_masks(ours).repeat(2, axis=0))
+    assert (theirs.classes.tolist(), theirs.ids.tolist()) == ([2, 1], [9, 4])
+
+
 def test_polygons_that_add_up_lose_holes_only() -> None:
     ring = np.ones((5, 5), bool)
     ring[2, 2] = False

@@ -12,6 +12,7 @@ from cytomask.errors import LabelError
 from cytomask.geometry.bit_mask_checks import check_column, check_shape
 from cytomask.geometry.bit_mask_windows import recut_masks, tight_windows
 from cytomask.geometry.bit_masks import as_label_array, byte_offsets, pack_labels, paint_masks
+from cytomask.geometry.coco_polygon import read_segmentations
 from cytomask.geometry.outline import fill_outlines, mask_outlines
 from cytomask.geometry.rle import decode_masks, encode_masks
 from cytomask.instance_checks import label_dtype, look_up
@@ -178,6 +179,46 @@ class InstanceForms:
         return cls.from_packed(shape, *decode_masks(rles, shape, "rles"), classes, scores, boxes, ids, class_names)
 
     @classmethod
+    def from_coco(
+        cls,
+        shape: tuple[int, int],
+        segmentations: Sequence[Mapping[str, Any] | Sequence[Sequence[float]]],
+        classes: ArrayLike | None = None,
+        scores: ArrayLike | None = None,
+        boxes: ArrayLike | None = None,
+        ids: ArrayLike | None = None,
+        class_names: Sequence[str] = ("object",),
+    ) -> Self:
+        """Read the values of ``segmentation`` in COCO's annotations: run-length codes and polygons, as they come.
+
+        Polygons are filled pixel for pixel as pycocotools does, which is not quite the rule of :meth:`from_polygons`.
+
+        Parameters
+        ----------
+        shape
+            Height and width of the image.
+        segmentations
+            For each object a run-length code as in :meth:`from_rle`, or its pieces, each ``[x, y, x, y, ...]`` from the
+            image's upper left corner.
+        classes, scores, boxes, ids, class_names
+            As in :meth:`from_packed`; not as COCO has them.
+
+        Raises
+        ------
+        LabelError
+            If a code is broken or of another size, or a polygon is not made of three points or more.
+
+        Examples
+        --------
+        >>> from cytomask.instances import Instances
+        >>> Instances.from_coco((2, 3), [{"size": [2, 3], "counts": "2111"}, [[0, 0, 2, 0, 2, 2, 0, 2]]]).areas()
+        array([3, 4])
+        """
+        shape = check_shape(shape)
+        masks = read_segmentations(shape, segmentations)
+        return cls.from_packed(shape, *masks, classes, scores, boxes, ids, class_names)
+
+    @classmethod
     def from_polygons(
         cls,
         shape: tuple[int, int],
@@ -226,9 +267,7 @@ class InstanceForms:
         return cls.from_packed(shape, *masks, classes, scores, boxes, ids, class_names)
 
     @classmethod
-    def from_class_masks(
-        cls, masks: Mapping[int, np.ndarray], class_names: Sequence[str] | None = None
-    ) -> Self:
+    def from_class_masks(cls, masks: Mapping[int, np.ndarray], class_names: Sequence[str] | None = None) -> Self:
         """Read one label image per class.
 
         Parameters

@@ -171,10 +171,7 @@ def resample_masks(
     """
     rows, columns = (_sources(n, m) for n, m in zip(shape, new_shape))
     wanted = np.stack(
-        [
-            np.searchsorted(source, windows[:, axis])
-            for axis, source in enumerate((rows, columns, rows, columns))
-        ],
+        [np.searchsorted(source, windows[:, axis]) for axis, source in enumerate((rows, columns, rows, columns))],
         axis=1,
     ).astype(np.int32)
     new_offsets = byte_offsets(wanted)
