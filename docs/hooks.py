@@ -272,10 +272,7 @@ class Parameter:
     @property
     def title(self) -> str:
         """What it is called in the table."""
-        if not self.names:
-            return f"`{self.metavar}`"
-        flag = self.hint is bool
-        return ", ".join(f"`{name}`" for name in self.names) + ("" if flag else f" `{self.metavar}`")
+        return ", ".join(f"`{name}`" for name in self.names or (self.metavar,))
 
     @property
     def metavar(self) -> str:

@@ -204,8 +204,8 @@ def test_settings_are_told_with_value_default_and_meaning() -> None:
 def test_options_are_told_with_names_value_and_default() -> None:
     page = HOOKS.fill_in("<!-- command: predict -->")
     assert "cytomask predict MODEL IMAGES... --out OUT [OPTIONS]" in page
-    assert "| `--out`, `-o` `OUT` | path | **needed** |" in page
-    assert "| `--tile` `TILE` | whole number ≥\N{NO-BREAK SPACE}64 |" in page
+    assert "| `--out`, `-o` | path | **needed** |" in page
+    assert "| `--tile` | whole number ≥\N{NO-BREAK SPACE}64 |" in page
 
 
 def test_the_object_table_has_the_columns_that_the_page_names() -> None:
