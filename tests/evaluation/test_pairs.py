@@ -57,6 +57,17 @@ def test_a_crowd_is_neither_missed_nor_are_predictions_in_it_wrong() -> None:
     assert (matching.tp[0], matching.fp[0], matching.fn[0]) == (1, 1, 0)
 
 
+@pytest.mark.parametrize("inside, kept", [(1, True), (2, False), (3, False)])
+def test_predictions_that_lie_in_a_crowd_by_half_are_left_out(inside: int, kept: bool) -> None:
+    truth = LabelLayers(
+        layers=np.array([[[0, 0, 0, 0, 6, 6, 6, 6]]], np.int32), classes={6: 1}, crowd=frozenset({6}),
+        class_names=("object",),
+    )  # fmt: skip
+    prediction = np.zeros((1, 8), np.int32)
+    prediction[0, inside : inside + 4] = 1
+    assert pair_objects(truth, prediction).n_pred == kept
+
+
 def test_class_maps() -> None:
     crops, origins = [np.ones((1, 3), bool)] * 2, [(0, 0), (0, 2)]
     overlapping = Instances.from_crops(

@@ -135,6 +135,19 @@ def test_imagej_units_that_tell_nothing(path: Path, unit: str | None) -> None:
     assert image.pixel_size is None
 
 
+def test_imagej_may_tell_another_unit_along_y(path: Path) -> None:
+    description = "ImageJ=1.54\nunit=nm\nyunit=micron\n"
+    options: dict[str, Any] = {"resolution": (4, 2), "resolutionunit": "NONE", "metadata": None}
+    assert _read(path, description=description, **options).pixel_size == pytest.approx((0.5, 0.25e-3))
+
+
+def test_ome_channels_of_several_samples(path: Path) -> None:
+    array = np.zeros((2, 30, 20, 3), np.uint8)
+    metadata = {"axes": "CYXS", "Channel": {"Name": ["stain", "control"]}}
+    tifffile.imwrite(path, array, photometric="rgb", ome=True, metadata=metadata)
+    assert read_image(path).channels == ("stain",) * 3 + ("control",) * 3
+
+
 def test_imagej_labels_name_channels_where_each_has_its_own(path: Path) -> None:
     array = np.zeros((2, 3, 30, 20), np.uint8)
     options: dict[str, Any] = {"imagej": True, "photometric": "minisblack"}

@@ -29,10 +29,10 @@ class _Boxes(Segmenter):
     stride = 4  # type: ignore[assignment]
     halo = 0  # type: ignore[assignment]
 
-    def targets(self, layers: Any) -> dict[str, np.ndarray]:  # noqa: ARG002
+    def targets(self, layers: Any) -> dict[str, np.ndarray]:
         return {}
 
-    def losses(self, images: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:  # noqa: ARG002
+    def losses(self, images: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
         return {}
 
     def propose(self, images: Tensor, postprocess: Postprocess) -> list[Proposals]:
@@ -40,13 +40,13 @@ class _Boxes(Segmenter):
         assert images.shape[-2] % 4 == 0
         return [self._find(image, postprocess.score_threshold) for image in images]
 
-    def _find(self, image: Tensor, threshold: float) -> Proposals:  # noqa: ARG002
+    def _find(self, image: Tensor, threshold: float) -> Proposals:
         raise AssertionError
 
     def resolve(
         self,
         proposals: Proposals,
-        postprocess: Postprocess,  # noqa: ARG002
+        postprocess: Postprocess,
         shape: tuple[int, int],
         scale: tuple[float, float] = (1.0, 1.0),
     ) -> Instances:

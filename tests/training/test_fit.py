@@ -127,7 +127,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path, workers: i
 
 def test_the_best_weights_are_kept_not_the_last(tmp_path: Path) -> None:
     scores = iter([0.2, 0.9, 0.5, 0.4])
-    segmenter, result = run(tmp_path, metric=lambda truths, predictions: next(scores))  # noqa: ARG005
+    segmenter, result = run(tmp_path, metric=lambda truths, predictions: next(scores))
     assert (result.best_score, result.best_epoch) == (pytest.approx(0.9), 1)
     best = load_file(tmp_path / "checkpoints" / "best.safetensors")
     assert all(torch.equal(best[name], value) for name, value in segmenter.state_dict().items())
@@ -138,7 +138,7 @@ def test_the_best_weights_are_kept_not_the_last(tmp_path: Path) -> None:
 def test_it_stops_early(tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"epochs": 10, "early_stopping": EarlyStopping(patience=2)})
     scores = iter([0.5, 0.4, 0.4, 0.4, 0.4, 0.4])
-    _, result = run(tmp_path, config, metric=lambda truths, predictions: next(scores))  # noqa: ARG005
+    _, result = run(tmp_path, config, metric=lambda truths, predictions: next(scores))
     assert result.epochs == 3
 
 
@@ -157,7 +157,7 @@ def test_the_other_schedules(tmp_path: Path, name: str) -> None:
     schedule = Schedule(name=name, warmup_steps=0, patience=0)
     config = CONFIG.model_copy(update={"schedule": schedule, "epochs": 3})
     scores = iter([0.5, 0.4, 0.3])
-    run(tmp_path, config, metric=lambda truths, predictions: next(scores))  # noqa: ARG005
+    run(tmp_path, config, metric=lambda truths, predictions: next(scores))
     rates = [float(r["learning_rate"]) for r in rows_of(tmp_path)]
     assert (rates[-1] < rates[0]) == (name == "plateau")
 

@@ -14,7 +14,7 @@ def demo(
         bool, typer.Option("--train", help="Also train a small model on generated images: the whole cycle.")
     ] = False,
 ) -> None:
-    """Segment real micrographs with the shipped model, and say what was found and where it lies."""
+    """Segment a real micrograph with the shipped model, and say what was found and where it lies."""
     from cytomask.workflows.demo import run_demo
 
     for line in run_demo(out, train=train):

@@ -42,9 +42,9 @@ def predict(
     overlap: Annotated[
         int | None, typer.Option(min=0, help="Overlap of tiles in network pixels (default: chosen).")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Tiles per network call.")] = 1,
+    batch: Annotated[int | None, typer.Option(min=1, help="Tiles per network call (default: chosen).")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     axes: Annotated[str | None, typer.Option(help="Axes of the files where they are not told: YX, CYX, YXC.")] = None,
     plane: Annotated[int | None, typer.Option(min=0, help="Which plane of a stack or movie to use, from 0.")] = None,
     table_format: Annotated[str, typer.Option(help="csv or parquet.")] = "csv",

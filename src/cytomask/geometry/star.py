@@ -6,6 +6,7 @@ The representation is that of Schmidt, Weigert, Broaddus and Myers, "Cell Detect
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import numba
@@ -98,7 +99,7 @@ def star_distances(
     # More bands than threads, since objects are not spread evenly over the rows.
     edges = np.linspace(0, len(out), 4 * threads + 1).astype(int)
     with ThreadPoolExecutor(threads) as pool:
-        bands = zip(edges[:-1], edges[1:])
+        bands = itertools.pairwise(edges)
         list(pool.map(lambda band: _star_distances(labels, directions, grid_y, grid_x, out, *band), bands))
     return out
 

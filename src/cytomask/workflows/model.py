@@ -124,7 +124,7 @@ def load(
     device
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
     precision
-        ``"auto"``, ``"float32"`` or ``"bfloat16"``.
+        ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
     tile, overlap, batch_size
         How large images are cut; None chooses.
 
