@@ -133,6 +133,7 @@ class TestSampler:
         labels = np.zeros((400, 400), np.int32)
         labels[10:20, 380:390] = 1
         rare = source(labels)
+
         def hits(foreground: float) -> float:
             sampler = PatchSampler(32, foreground)
             return float(np.mean([sampler.draw(rare, np.random.default_rng(s))[1].n_objects for s in range(100)]))
@@ -302,9 +303,7 @@ class TestPatchDataset:
 
     def test_rare_groups_are_drawn_more_often(self) -> None:
         kinds = samples(20, lambda i: "rare" if i == 13 else "usual")
-        dataset = PatchDataset(
-            kinds, load=load, targets=targets, size=32, length=2000, balance="kind", preload=False
-        )
+        dataset = PatchDataset(kinds, load=load, targets=targets, size=32, length=2000, balance="kind", preload=False)
         counts = Counter(dataset.chosen(i) for i in range(2000))
         # One to the root of 19.
         assert counts[13] / 2000 == pytest.approx(1 / (1 + 19**0.5), abs=0.01)
@@ -360,9 +359,7 @@ def test_real_micrographs(shared_data: Path) -> None:
             *load_sample(sample), channels=ChannelExpectation(mode="rgb"), normalisation=PercentileNormalisation()
         )
 
-    drawn = PatchDataset(
-        chosen, load=read, targets=targets, size=128, length=20, augment=GEOMETRY, balance="modality"
-    )
+    drawn = PatchDataset(chosen, load=read, targets=targets, size=128, length=20, augment=GEOMETRY, balance="modality")
     contrasts = []
     for index in range(20):
         item = drawn[index]

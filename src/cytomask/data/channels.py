@@ -150,9 +150,7 @@ def _as_selection(image: Image, expected: ChannelExpectation, chosen: bool, told
             return _take(image, [have.index(name) for name in wanted])
     if not chosen and image.n_channels == expected.count:
         if expected.names is not None:
-            told.append(
-                f"the channels {_listed(image)} were taken, in this order, as {', '.join(expected.names)}"
-            )
+            told.append(f"the channels {_listed(image)} were taken, in this order, as {', '.join(expected.names)}")
         return image
     raise _misfit(image, expected, chosen)
 

@@ -201,9 +201,7 @@ def _sample(image: Image, max_pixels: int) -> np.ndarray:
     while -(-height // step) * -(-width // step) > max_pixels:
         step += 1
     rows = max(1, BAND_PIXELS // (image.n_channels * width) // step) * step
-    bands = [
-        image.window(y, min(y + rows, height), 0, width)[:, ::step, ::step] for y in range(0, height, rows)
-    ]
+    bands = [image.window(y, min(y + rows, height), 0, width)[:, ::step, ::step] for y in range(0, height, rows)]
     # A copy of each reduced band lets go of the band that it was cut from.
     return bands[0] if len(bands) == 1 else np.concatenate([np.ascontiguousarray(band) for band in bands], axis=1)
 

@@ -166,9 +166,7 @@ class PatchSampler:
         pixels = warp.image(source.pixels)
         note("image")
         diameter = None if source.diameter is None else source.diameter * zoom
-        pixels = change_intensity(
-            pixels, self.augment.intensity, rng, channels=source.channels, diameter=diameter
-        )
+        pixels = change_intensity(pixels, self.augment.intensity, rng, channels=source.channels, diameter=diameter)
         note("intensity")
         return pixels, labels
 
@@ -210,9 +208,7 @@ def warped_layers(source: SourceImage, warp: Warp, min_pixels: int) -> LabelLaye
     )
 
 
-def _on_seams(
-    source: SourceImage, first_y: int, last_y: int, first_x: int, last_x: int
-) -> npt.NDArray[np.bool_]:
+def _on_seams(source: SourceImage, first_y: int, last_y: int, first_x: int, last_x: int) -> npt.NDArray[np.bool_]:
     """Which objects touch a border at which the patch passes from one mirror picture to the next, by id."""
     touching = np.zeros(len(source.classes), np.bool_)
     # Between pictures 0 and 1 lies the far border, between -1 and 0 the near one, and so on by turns.

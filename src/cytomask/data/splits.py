@@ -198,9 +198,7 @@ def assign_splits(
     return _drawn(config, names, rows)
 
 
-def _unsaid(
-    names: Sequence[str], rows: Mapping[str, Mapping[str, str]]
-) -> TableSplits | DrawnSplits | NamedSplits:
+def _unsaid(names: Sequence[str], rows: Mapping[str, Mapping[str, str]]) -> TableSplits | DrawnSplits | NamedSplits:
     if any("split" in row for row in rows.values()):
         return TableSplits()
     for kind in ("folders", "prefixes"):

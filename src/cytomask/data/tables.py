@@ -123,9 +123,7 @@ def read_table(path: Path, needed: Sequence[str] = ()) -> Table:
     return table
 
 
-def rows_by_name(
-    table: Table, column: str | None, names: Sequence[str]
-) -> tuple[dict[str, dict[str, str]], list[str]]:
+def rows_by_name(table: Table, column: str | None, names: Sequence[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
     """Give each image its row.
 
     A row may name an image by its name in the data set, with or without the file's suffix, or by the last part of that

@@ -152,8 +152,8 @@ def _row_runs(polygon, y, width, right, left, runs, n_runs):  # type: ignore[no-
                 left[n_left] = first
                 n_left += 1
         y0, x0 = y1, x1
-    right[:n_right].sort()
-    left[:n_left].sort()
+    _sort(right, n_right)
+    _sort(left, n_left)
     for k in range(0, n_right - 1, 2):
         begin, end = max(right[k] + 1, 0), min(right[k + 1] + 1, width)
         if begin < end:
@@ -165,6 +165,18 @@ def _row_runs(polygon, y, width, right, left, runs, n_runs):  # type: ignore[no-
             runs[n_runs, 0], runs[n_runs, 1], runs[n_runs, 2] = y, begin, end
             n_runs += 1
     return n_runs
+
+
+@numba.njit(cache=True, nogil=True)
+def _sort(values, count):  # type: ignore[no-untyped-def]
+    """Sort the first few of ``values``: mostly two, for which an insertion is quickest."""
+    for a in range(1, count):
+        value = values[a]
+        b = a - 1
+        while b >= 0 and values[b] > value:
+            values[b + 1] = values[b]
+            b -= 1
+        values[b + 1] = value
 
 
 @numba.njit(cache=True, nogil=True)

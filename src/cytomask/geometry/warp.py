@@ -93,9 +93,9 @@ class Warp:
         # A little more than the largest displacement (a B-spline stays within its control points), for rounding.
         margin = 1e-6 if self.elastic is None else 1e-6 + 1.00001 * float(np.abs(self.elastic).max())
         low, high = -margin, margin
-        corners = np.array(
-            [[r, c, 1.0] for r in (low, rows - 1 + high) for c in (low, columns - 1 + high)]
-        ) @ self.matrix.T
+        corners = (
+            np.array([[r, c, 1.0] for r in (low, rows - 1 + high) for c in (low, columns - 1 + high)]) @ self.matrix.T
+        )
         (y0, x0), (y1, x1) = corners.min(axis=0), corners.max(axis=0)
         return float(y0), float(y1), float(x0), float(x1)
 
@@ -208,7 +208,6 @@ class Warp:
             first_y, first_x, last_x - first_x, out,
         )  # fmt: skip
         return out, (last_y - first_y) * (last_x - first_x)
-
 
     def _spline(self) -> tuple[bool, _Floats, _Ints, _Floats, _Ints, _Floats]:
         if self.elastic is None:

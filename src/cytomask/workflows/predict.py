@@ -28,7 +28,7 @@ from cytomask.measuring.table import measure, write_table
 from cytomask.models.bundle import Bundle
 from cytomask.output import output_folder, replacing
 from cytomask.prediction.predictor import Predictor
-from cytomask.progress import track, warn
+from cytomask.progress import say, track, warn
 from cytomask.reporting.overlay import draw_overlay, write_png
 from cytomask.workflows.model import override_thresholds
 from cytomask.workflows.models import find_model, load_model
@@ -257,6 +257,7 @@ def _parse_diameter(diameter: float | str | None) -> float | Literal["auto"] | N
 
 def _read(path: Path, axes: str | None, plane: int | None, pixel_size: float | None) -> Image:
     image = read_image(path, axes=axes, plane=plane)
+    say(f"{path.name}: {image.resolved}")
     if pixel_size is not None:
         sentence = f"{image.resolved}; pixel size {pixel_size:g} µm as told"
         image = replace(image, pixel_size=(pixel_size, pixel_size), resolved=sentence)
