@@ -114,6 +114,16 @@ def test_transparency_is_dropped_and_said(path: Path) -> None:
     assert read_image(path, axes="YXC").n_channels == 4
 
 
+def test_who_tells_the_axes_gets_every_sample(path: Path) -> None:
+    array = _noise(40, 30, 3, dtype="u1")
+    tifffile.imwrite(path, array, photometric="minisblack", planarconfig="contig", extrasamples=[0, 2])
+    assert read_image(path).n_channels == 2
+    assert read_image(path, axes="YXC").n_channels == 3
+    image = read_image(path, axes="YXS")
+    assert image.rgb
+    np.testing.assert_array_equal(image.pixels, array.transpose(2, 0, 1))
+
+
 def test_grey_with_transparency(path: Path) -> None:
     array = _noise(40, 30, 2, dtype="u1")
     tifffile.imwrite(path, array, photometric="minisblack", planarconfig="contig", extrasamples=["unassalpha"])
@@ -256,6 +266,9 @@ def test_black_and_white(path: Path) -> None:
     np.testing.assert_array_equal(read_image(path).pixels[0], array)
     PIL.Image.fromarray(array).save(path, compression="group4")
     np.testing.assert_array_equal(read_image(path).pixels[0], array)
+    # Of one bit, white as 0 means nothing: programs disagree.
+    path.write_bytes(_bare_tiff(8, 2, 1, bytes([0b10110000, 0b00000001]), photometric=0))
+    assert read_image(path).pixels[0].tolist() == [[1, 0, 1, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, 1]]
 
 
 def test_white_is_zero_is_turned_round_and_said(path: Path) -> None:
