@@ -113,6 +113,7 @@ def test_an_image_without_pixels() -> None:
         ({"size": [2, 3], "counts": "211a"}, "broken"),
         ({"size": [2, 3], "counts": "é"}, "broken"),
         ({"size": [2, 3], "counts": "o" * 40}, "broken"),
+        ({"size": [2, 3], "counts": "o" * 15 + "06"}, "broken"),
         ({"size": [2, 3], "counts": "21"}, "does not fill"),
         ({"size": [2, 3], "counts": ""}, "does not fill"),
     ],

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from skimage.color import deltaE_cie76, rgb2lab
 from skimage.io import imread
 from skimage.segmentation import expand_labels
 
@@ -17,7 +18,7 @@ from cytomask.errors import ChannelError, ConfigError, LabelError, OutputError
 from cytomask.image import Image
 from cytomask.instances import Instances
 from cytomask.reporting.captions import draw_captions
-from cytomask.reporting.colours import PALETTE, _alike, colour_of_objects
+from cytomask.reporting.colours import PALETTE, _alike, _lab, colour_of_objects
 from cytomask.reporting.overlay import RIM_DARKNESS, draw_overlay, write_png
 
 
@@ -126,6 +127,15 @@ def test_neighbours_have_colours_that_anyone_can_tell_apart(shared_data: Path) -
     assert len(touching) > 500
     assert alike.max() < 0.5
     assert len(np.unique(colour)) == len(PALETTE)
+
+
+def test_likeness_counts_what_the_colour_blind_see() -> None:
+    yellow, lime, blue = np.array([[255, 222, 40], [200, 255, 60], [75, 125, 255]], np.uint8)
+    difference = deltaE_cie76(rgb2lab(yellow / 255), rgb2lab(lime / 255))
+    assert difference > 30  # plain to see for most people
+    assert _alike(yellow[None], lime[None])[0, 0] > 0.6  # but not for all
+    assert _alike(yellow[None], blue[None])[0, 0] < 0.05
+    np.testing.assert_allclose(_lab((PALETTE / 255.0) ** 2.2), rgb2lab(PALETTE / 255), atol=1.5)
 
 
 @pytest.mark.parametrize("ground", [(0, 0, 0), (255, 255, 255), (128, 128, 128), (190, 160, 235), (220, 150, 190)])

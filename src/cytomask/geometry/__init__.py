@@ -1,1 +1,1 @@
-
+"""Kernels on labels, masks and polygons: arrays in, arrays out, rows first."""

@@ -250,8 +250,14 @@ def _trace(windows: Any, bits: Any, offsets: Any) -> tuple[np.ndarray, np.ndarra
             for x in range(width):
                 mask[y, x] = bits[p >> 3] & (0x80 >> (p & 7)) != 0
                 p += 1
-                edges += (mask[y, x] != (y > 0 and mask[y - 1, x])) + (mask[y, x] != (x > 0 and mask[y, x - 1]))
-                edges += (mask[y, x] and y == height - 1) + (mask[y, x] and x == width - 1)
+                if mask[y, x] != (y > 0 and mask[y - 1, x]):
+                    edges += 1
+                if mask[y, x] != (x > 0 and mask[y, x - 1]):
+                    edges += 1
+                if mask[y, x] and y == height - 1:
+                    edges += 1
+                if mask[y, x] and x == width - 1:
+                    edges += 1
         own_points, own_rings = np.empty((edges, 2), np.int32), np.zeros(edges // 4 + 1, np.int64)
         own_pieces = np.empty(edges // 4, np.int32)
         own_n, own_n_rings = _trace_one(mask, _label_pieces(mask), own_points, own_rings, own_pieces)

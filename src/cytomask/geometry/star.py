@@ -138,6 +138,8 @@ def label_image(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
     labels = np.asarray(labels)
     if labels.ndim != 2 or labels.dtype.kind not in "iub":
         raise ValueError(f"labels must be a two-dimensional integer array, not {labels.dtype} {labels.shape}")
+    if not np.can_cast(labels.dtype, np.int32) and labels.size and labels.max() > np.iinfo(np.int32).max:
+        raise ValueError(f"labels must be at most {np.iinfo(np.int32).max}, not {labels.max()}")
     return np.ascontiguousarray(labels, np.int32)
 
 
