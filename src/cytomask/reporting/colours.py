@@ -65,7 +65,7 @@ def colour_of_objects(
     >>> bool((colours[1:] != colours[:-1]).all())
     True
     """
-    order = np.arange(len(instances))
+    order = np.argsort(instances.ids, kind="stable")
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     windows = instances.windows.astype(np.int64)
