@@ -185,3 +185,11 @@ def test_no_images_are_no_error(make: Callable[[], DrawnSplits | TableSplits]) -
     found = assign_splits(make(), [], {})
     assert isinstance(found, Assignment)
     assert found.splits == {}
+
+
+def test_a_table_in_yaml_may_carve_validation_out_of_training() -> None:
+    from cytomask.data.dataset_config import DatasetConfig
+
+    splits = DatasetConfig.model_validate({"splits": {"csv": "folds.csv", "column": "fold", "validation": 0.1}}).splits
+    assert isinstance(splits, TableSplits)
+    assert splits.validation == 0.1

@@ -69,6 +69,8 @@ class DatasetConfig(BaseModel):
         # A single name may stand for a list of one, and a number for the name that it is: 17 for "17".
         if not isinstance(value, dict) or not any(str(k).casefold() in USUAL_NAMES for k in value):
             return value
+        if {"csv", "column"} & value.keys() and isinstance(value.get("validation", 0.0), int | float):
+            return value
         return {
             str(k): [v if isinstance(v, dict | list) else str(v) for v in (vs if isinstance(vs, list) else [vs])]
             for k, vs in value.items()

@@ -82,6 +82,9 @@ def _form(value: Any) -> str:
     keys = set(value) if isinstance(value, dict) else set()
     if keys and all(isinstance(v, list) for v in value.values()):
         return "lists"
+    # A table may carve its validation images out of training: there, `validation` is a share, not a split's list.
+    if keys & {"csv", "column"} and isinstance(value.get("validation", 0.0), int | float):
+        return "table"
     if any(str(key).casefold() in USUAL_NAMES for key in keys):
         return "lists"
     if keys & {"fractions", "together"} or keys == {"seed"}:
