@@ -51,7 +51,7 @@ def test_a_file_that_is_empty_missing_a_folder_or_of_another_kind(tmp_path: Path
     (tmp_path / "empty.tif").touch()
     (tmp_path / "folder.tif").mkdir()
     (tmp_path / "cells.czi").write_bytes(b"ZISRAWFILE")
-    for name, words in [("empty.tif", "0 bytes"), ("folder.tif", "folder"), ("none.tif", "does not exist")]:
+    for name, words in [("empty.tif", "0 bytes"), ("folder.tif", "this is a folder"), ("none.tif", "does not exist")]:
         with pytest.raises(ImageError, match=words):
             read_image(tmp_path / name)
     with pytest.raises(ImageError) as caught:

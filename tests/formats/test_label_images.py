@@ -124,6 +124,17 @@ def test_numbers_are_taken_as_they_are_stored(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_labels(tmp_path / "a.png"), labels > 5)
 
 
+@pytest.mark.parametrize("mode", ["L", "P"])
+def test_a_wrong_checksum_is_an_error(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "a.png"
+    PIL.Image.fromarray(np.eye(20, dtype=np.uint8)).convert(mode).save(path)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"IEND") - 5] ^= 1  # the last byte of the checksum of the pixels
+    path.write_bytes(data)
+    with pytest.raises(LabelError, match="checksum"):
+        read_labels(path)
+
+
 @pytest.mark.parametrize(
     ("array", "options", "words"),
     [

@@ -390,6 +390,11 @@ def test_a_small_file_cannot_ask_for_much_memory(path: Path, packed: int, tile: 
     path.write_bytes(_bare_tiff(1_000_000, 200_000, 16, zlib.compress(bytes(500)), _259=packed, **tile))
     with pytest.raises(ImageError, match=r"at most 8 GiB|cut off"):
         read_image(path)
+    path.write_bytes(
+        _bare_tiff(100, 100, 16, zlib.compress(bytes(500)), _259=8, _322=2**20, _323=2**20, _324=8, _325=99)
+    )
+    with pytest.raises(ImageError, match="at most 8 GiB"):
+        read_image(path)
     path.write_bytes(_bare_tiff(40_000, 40_000, 16, zlib.compress(bytes(500)), _259=8))
     with pytest.raises(ImageError, match="10000 times"):
         read_image(path)

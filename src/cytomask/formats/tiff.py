@@ -271,7 +271,8 @@ def _as_shown(
         palette = (palette >> 8 if palette.max() > 255 else palette).astype(np.uint8)
         told.append("its palette is applied")
         return palette.T[pixels], letters + "S"
-    if page.photometric == _PHOTOMETRIC.MINISWHITE and pixels.dtype.kind == "u" and page.bitspersample > 1:
+    # One bit comes as bool, and stays: there programs disagree on what white as 0 means.
+    if page.photometric == _PHOTOMETRIC.MINISWHITE and pixels.dtype.kind == "u":
         told.append("stored with white as 0 and turned round")
         return pixels.dtype.type(2**page.bitspersample - 1) - pixels, letters
     return pixels, letters

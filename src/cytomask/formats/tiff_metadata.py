@@ -144,8 +144,6 @@ def _resolution_size(tif: tifffile.TiffFile) -> tuple[tuple[float, float] | None
     tags = tif.pages.first.tags
     unit = {2: 25_400.0, 3: 10_000.0}.get(int(tags.valueof("ResolutionUnit", 2) or 0))
     x, y = (_pixel_length(tif, tag) for tag in ("XResolution", "YResolution"))
-    if tif.is_imagej and micrometres(str((tif.imagej_metadata or {}).get("unit") or "pixel")) is None:
-        return None, ""  # ImageJ says outright that the unit is the pixel.
     if unit is None or not x or not y:
         return None, ""
     return believable_size(y * unit, x * unit, "resolution tags")
