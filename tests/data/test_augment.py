@@ -45,6 +45,9 @@ def test_flips_and_turns_give_all_eight_symmetries_and_copy_pixels() -> None:
     matrices = [drawn(config, seed)[0].matrix for seed in range(100)]
     assert all(np.array_equal(m, np.round(m)) for m in matrices)
     assert len({m[:, :2].tobytes() for m in matrices}) == 8
+    turns = [drawn(only(quarter_turns=1.0), seed)[0].matrix[:, :2] for seed in range(60)]
+    assert len({m.tobytes() for m in turns}) == 4
+    assert all(np.linalg.det(m) > 0 for m in turns)
 
 
 @given(st.integers(0, 2**20), st.floats(3, 150))
@@ -108,7 +111,9 @@ def test_patches_hold_the_focus(seed: int, y: float, x: float, size: int) -> Non
 def test_elastic_bends_but_does_not_fold() -> None:
     config = only(elastic={"probability": 1, "strength": (0.25, 0.25), "spacing": (8, 8)})
     for seed in range(30):
-        rows, cols = drawn(config, seed, size=64, source_shape=(300, 300))[0].coordinates()
+        warp, _ = drawn(config, seed, size=64, source_shape=(300, 300))
+        assert np.abs(warp.elastic).max() <= 2 * 0.25 * 8
+        rows, cols = warp.coordinates()
         area = np.diff(rows, axis=0)[:, :-1] * np.diff(cols, axis=1)[:-1]
         area -= np.diff(rows, axis=1)[:-1] * np.diff(cols, axis=0)[:, :-1]
         assert (area > 0).mean() > 0.995
