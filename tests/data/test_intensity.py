@@ -158,6 +158,13 @@ def test_small_objects_stay_visible(config: IntensityConfig) -> None:
     assert change_intensity(dot, config, rng()).max() < change_intensity(dot, config, rng(), diameter=6.0).max()
 
 
+def test_the_generator_decides_what_happens() -> None:
+    config = only(**{name: {"probability": 0.5} for name in CHANGES})
+    for seed in range(20):
+        one, two = (change_intensity(picture(3), config, np.random.default_rng(seed)) for _ in range(2))
+        assert np.array_equal(one, two)
+
+
 def test_how_often() -> None:
     half = NONE.model_copy(update={"inversion": NONE.inversion.model_copy(update={"probability": 0.3})})
     generator = np.random.default_rng(0)
