@@ -63,7 +63,7 @@ def normalised_edt(labels: npt.NDArray[np.integer], grid: int = 1) -> npt.NDArra
     return _normalised_edt(labels, max(top, 0), closed)[::grid, ::grid]
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _normalised_edt(labels, top, closed):  # type: ignore[no-untyped-def]
     height, width = labels.shape
     far = np.int32(1 << 15) if height + width < (1 << 15) else np.int32(height + width)
@@ -109,7 +109,7 @@ def _normalised_edt(labels, top, closed):  # type: ignore[no-untyped-def]
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _row_run(column, start, stop, wall_before, wall_after, centre, floor, ends, out):  # type: ignore[no-untyped-def]
     """Distances along one run of a label: the lower envelope of ``(x - c)**2 + floor(c)``, then its square root."""
     last = -1

@@ -64,10 +64,11 @@ def render_polygons(
     if vertices.size == 0:
         count = len(vertices)
         return np.zeros((count, 4), np.int32), np.zeros(0, np.uint8), np.zeros(count + 1, np.int64)
-    return _render(vertices, int(shape[0]), int(shape[1]))
+    windows, bits, offsets = _render(vertices, int(shape[0]), int(shape[1]))
+    return windows, bits[: offsets[-1]].copy(), offsets
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _render(vertices, height, width):  # type: ignore[no-untyped-def]
     count, corners = vertices.shape[:2]
     windows = np.zeros((count, 4), np.int32)
@@ -78,16 +79,18 @@ def _render(vertices, height, width):  # type: ignore[no-untyped-def]
     polygon = np.empty((corners, 2), np.float64)
     right, left = np.empty(corners, np.int64), np.empty(corners, np.int64)
     for i in range(count):
+        low, high = np.inf, -np.inf
         for k in range(corners):
             polygon[k, 0], polygon[k, 1] = vertices[i, k, 0], vertices[i, k, 1]
-        low, high = polygon[:, 0].min(), polygon[:, 0].max()
+            low, high = min(low, polygon[k, 0]), max(high, polygon[k, 0])
         n_runs = 0
         x0, x1 = width, 0
         for y in range(int(max(0.0, np.ceil(low))), int(min(height - 1.0, np.floor(high))) + 1):
             # At most one run per crossing of either kind, and one per corner.
             if n_runs + 2 * corners > len(runs):
                 more = np.empty((2 * (len(runs) + corners), 3), np.int64)
-                more[:n_runs] = runs[:n_runs]
+                for r in range(n_runs):
+                    more[r, 0], more[r, 1], more[r, 2] = runs[r, 0], runs[r, 1], runs[r, 2]
                 runs = more
             begin = n_runs
             n_runs = _row_runs(polygon, y, width, right, left, runs, n_runs)
@@ -103,15 +106,16 @@ def _render(vertices, height, width):  # type: ignore[no-untyped-def]
         offsets[i + 1] = end
         if end > len(bits):
             wider = np.zeros(max(2 * len(bits), end), np.uint8)
-            wider[:offset] = bits[:offset]
+            for byte in range(offset):
+                wider[byte] = bits[byte]
             bits = wider
         for r in range(n_runs):
             start = (runs[r, 0] - y0) * (x1 - x0) - x0
             _set_bits(bits, 8 * offset + start + runs[r, 1], 8 * offset + start + runs[r, 2])
-    return windows, bits[: offsets[count]].copy(), offsets
+    return windows, bits, offsets
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _row_runs(polygon, y, width, right, left, runs, n_runs):  # type: ignore[no-untyped-def]
     """Append the runs of pixels of one row to ``runs``; they may overlap. Returns how many there are now.
 
@@ -167,7 +171,7 @@ def _row_runs(polygon, y, width, right, left, runs, n_runs):  # type: ignore[no-
     return n_runs
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _sort(values, count):  # type: ignore[no-untyped-def]
     """Sort the first few of ``values``: mostly two, for which an insertion is quickest."""
     for a in range(1, count):
@@ -179,7 +183,7 @@ def _sort(values, count):  # type: ignore[no-untyped-def]
         values[b + 1] = value
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _side(x0, y0, x1, y1, x):  # type: ignore[no-untyped-def]
     """Where the edge crosses the row, seen from column ``x``: to the right (> 0), there (0), to the left (< 0).
 
@@ -190,7 +194,7 @@ def _side(x0, y0, x1, y1, x):  # type: ignore[no-untyped-def]
     return (x1 * y0 - x0 * y1) / (y0 - y1)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _set_bits(bits, begin, end):  # type: ignore[no-untyped-def]
     """Set the bits from ``begin`` to before ``end``; bit 0 is the highest of byte 0."""
     first, last = begin >> 3, (end - 1) >> 3

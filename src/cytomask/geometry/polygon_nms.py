@@ -86,13 +86,17 @@ def polygon_nms(
     order = np.argsort(-scores, kind="stable")
     directions = np.ascontiguousarray(ray_directions(distances.shape[1]).T)
     corners, boxes, areas, starlike = _whole_corners(points, distances, order, directions)
-    side = int(np.median(np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])))
-    keep = np.empty(count, np.bool_)
-    keep[order] = _suppress(corners, boxes, areas, starlike, float(threshold), max(side, 4))
+    low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+    side = max(int(np.median(boxes[:, 2:] - boxes[:, :2])), 4)
+    while np.prod((high - low) // side + 1) > 4 * count + 1024:
+        side *= 2
+    head = np.full((high - low) // side + 1, -1, np.int64)
+    keep = np.zeros(count, np.bool_)
+    keep[order] = _suppress(corners, boxes, areas, starlike, float(threshold), head, side, low[0], low[1])
     return keep
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _whole_corners(points, distances, order, directions):  # type: ignore[no-untyped-def]
     """Corners truncated towards zero, in the given order, and what is known from them.
 
@@ -101,7 +105,7 @@ def _whole_corners(points, distances, order, directions):  # type: ignore[no-unt
     """
     count, n_rays = distances.shape
     corners = np.empty((count, 2, n_rays), np.int32)
-    boxes = np.empty((count, 4), np.int32)
+    boxes = np.empty((count, 4), np.int64)
     areas = np.empty(count, np.float64)
     starlike = np.empty(count, np.bool_)
     farthest = np.float32(_FARTHEST)
@@ -112,17 +116,21 @@ def _whole_corners(points, distances, order, directions):  # type: ignore[no-unt
             for k in range(n_rays):
                 place = centre + distances[source, k] * directions[axis, k]
                 line[k] = np.int32(min(max(place, -farthest), farthest))
-            boxes[i, axis], boxes[i, 2 + axis] = line.min(), line.max()
-        y, x = corners[i]
+            low = high = line[0]
+            for k in range(1, n_rays):
+                low, high = min(low, line[k]), max(high, line[k])
+            boxes[i, axis], boxes[i, 2 + axis] = low, high
+        y, x = corners[i, 0], corners[i, 1]
         middle_y = np.int64(min(max(points[source, 0], -farthest), farthest))
         middle_x = np.int64(min(max(points[source, 1], -farthest), farthest))
         twice = np.int64(0)
-        onwards = distances[source].min() >= 0
+        onwards = True
         before_y, before_x = y[n_rays - 1] - middle_y, x[n_rays - 1] - middle_x
         for k in range(n_rays):
             here_y, here_x = y[k] - middle_y, x[k] - middle_x
             turn = before_x * here_y - before_y * here_x
             twice += turn
+            onwards &= distances[source, k] >= 0
             onwards &= turn > 0 or (turn == 0 and before_x * here_x + before_y * here_y > 0)
             before_y, before_x = here_y, here_x
         areas[i] = 0.5 * abs(twice)
@@ -130,8 +138,8 @@ def _whole_corners(points, distances, order, directions):  # type: ignore[no-unt
     return corners, boxes, areas, starlike
 
 
-@numba.njit(cache=True, nogil=True)
-def _suppress(corners, boxes, areas, starlike, threshold, side):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _suppress(corners, boxes, areas, starlike, threshold, head, side, low_y, low_x):  # type: ignore[no-untyped-def]
     """Greedy suppression of polygons sorted by descending score; returns which are kept.
 
     Each polygon is compared with the better ones kept so far. Those are found in a grid of square cells: a kept polygon
@@ -139,12 +147,7 @@ def _suppress(corners, boxes, areas, starlike, threshold, side):  # type: ignore
     """
     count = len(corners)
     keep = np.zeros(count, np.bool_)
-    low_y, low_x = boxes[:, 0].min(), boxes[:, 1].min()
-    extent_y, extent_x = boxes[:, 2].max() - low_y, boxes[:, 3].max() - low_x
-    while (extent_y // side + 1) * (extent_x // side + 1) > 4 * count + 1024:
-        side *= 2
     # The kept polygons of a cell are a chain: head -> (next, slot) -> ..., where slot counts the kept ones.
-    head = np.full((extent_y // side + 1, extent_x // side + 1), -1, np.int64)
     chain, chained = np.empty((4096, 2), np.int64), 0
     large, n_large = np.empty(count, np.int64), 0
 
@@ -158,7 +161,7 @@ def _suppress(corners, boxes, areas, starlike, threshold, side):  # type: ignore
         if areas[j] == 0:
             keep[j] = True
             continue
-        y0, x0, y1, x1 = boxes[j]
+        y0, x0, y1, x1 = boxes[j, 0], boxes[j, 1], boxes[j, 2], boxes[j, 3]
         cy0, cx0, cy1, cx1 = (y0 - low_y) // side, (x0 - low_x) // side, (y1 - low_y) // side, (x1 - low_x) // side
         n_cells = (cy1 - cy0 + 1) * (cx1 - cx0 + 1)
         n_near = 0
@@ -167,7 +170,8 @@ def _suppress(corners, boxes, areas, starlike, threshold, side):  # type: ignore
                 near[slot] = slot
             n_near = n_kept
         else:
-            near[:n_large] = large[:n_large]
+            for n in range(n_large):
+                near[n] = large[n]
             n_near = n_large
             for cy in range(cy0, cy1 + 1):
                 for cx in range(cx0, cx1 + 1):
@@ -198,7 +202,8 @@ def _suppress(corners, boxes, areas, starlike, threshold, side):  # type: ignore
         rows_end = rows_used + (y1 - y0) + 1
         if rows_end > len(rows_pool):
             grown = np.empty(len(rows_pool) + rows_end, np.int64)
-            grown[:rows_used] = rows_pool[:rows_used]
+            for n in range(rows_used):
+                grown[n] = rows_pool[n]
             rows_pool = grown
         first = rows_pool[rows_used:rows_end]
         spans, spans_end = _cut_into_rows(corners[j], starlike[j], y0, y1, first, spans, spans_used)
@@ -220,7 +225,8 @@ def _suppress(corners, boxes, areas, starlike, threshold, side):  # type: ignore
         else:
             if chained + n_cells > len(chain):
                 longer = np.empty((2 * len(chain), 2), np.int64)
-                longer[:chained] = chain[:chained]
+                for n in range(chained):
+                    longer[n, 0], longer[n, 1] = chain[n, 0], chain[n, 1]
                 chain = longer
             for cy in range(cy0, cy1 + 1):
                 for cx in range(cx0, cx1 + 1):
@@ -231,7 +237,7 @@ def _suppress(corners, boxes, areas, starlike, threshold, side):  # type: ignore
     return keep
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _cut_into_rows(corners, simple, top, bottom, first, spans, filled):  # type: ignore[no-untyped-def]
     """Cut one polygon into trapezoids; what its outline winds around (nonzero winding) is inside.
 
@@ -246,18 +252,21 @@ def _cut_into_rows(corners, simple, top, bottom, first, spans, filled):  # type:
         down += max(corners[0, k] - corners[0, k - 1], 0)
     if filled + down > len(spans):
         grown = np.empty((2 * len(spans) + down, 4), np.float64)
-        grown[:filled] = spans[:filled]
+        for s in range(filled):
+            for side in range(4):
+                grown[s, side] = spans[s, side]
         spans = grown
     if simple:
         return spans, _cut_simple(corners, top, rows, first, spans, filled)
     return spans, _cut_any(corners, top, rows, down, first, spans, filled)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _cut_simple(corners, top, rows, first, spans, filled):  # type: ignore[no-untyped-def]
     """Left edges go up and right edges go down, by turns: the n-th of either kind bound the n-th trapezoid of a row."""
     n = corners.shape[1]
-    first[: rows + 1] = 0
+    for r in range(rows + 1):
+        first[r] = 0
     for k in range(n):
         y0, y1 = corners[0, k - 1], corners[0, k]
         if y1 > y0:
@@ -302,10 +311,11 @@ def _cut_simple(corners, top, rows, first, spans, filled):  # type: ignore[no-un
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _cut_any(corners, top, rows, down, first, spans, filled):  # type: ignore[no-untyped-def]
     n = corners.shape[1]
-    first[: rows + 1] = 0
+    for r in range(rows + 1):
+        first[r] = 0
     for k in range(n):
         y0, y1 = corners[0, k - 1], corners[0, k]
         for r in range(min(y0, y1) - top, max(y0, y1) - top):
@@ -334,7 +344,7 @@ def _cut_any(corners, top, rows, down, first, spans, filled):  # type: ignore[no
             upper, lower, direction = edges[a, 0], edges[a, 1], edges[a, 2]
             b = a - 1
             while b >= begin and edges[b, 0] + edges[b, 1] > upper + lower:
-                edges[b + 1] = edges[b]
+                edges[b + 1, 0], edges[b + 1, 1], edges[b + 1, 2] = edges[b, 0], edges[b, 1], edges[b, 2]
                 b -= 1
             edges[b + 1, 0], edges[b + 1, 1], edges[b + 1, 2] = upper, lower, direction
         first[r] = filled
@@ -352,7 +362,7 @@ def _cut_any(corners, top, rows, down, first, spans, filled):  # type: ignore[no
     return filled
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _share_more_than(enough, spans, first_a, top_a, bottom_a, first_b, top_b, bottom_b):  # type: ignore[no-untyped-def]
     """Whether two polygons, cut into rows in one buffer, share an area larger than ``enough``."""
     top, bottom = max(top_a, top_b), min(bottom_a, bottom_b)
@@ -377,7 +387,7 @@ def _share_more_than(enough, spans, first_a, top_a, bottom_a, first_b, top_b, bo
     return False
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _shared_area(a, b):  # type: ignore[no-untyped-def]
     """Area common to two trapezoids of one row: of ``b``, what is left of ``a``'s right edge but not of its left."""
     up_to_right = _positive(a[2] - b[0], a[3] - b[1]) - _positive(a[2] - b[2], a[3] - b[3])
@@ -385,7 +395,7 @@ def _shared_area(a, b):  # type: ignore[no-untyped-def]
     return up_to_right - up_to_left
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _positive(upper, lower):  # type: ignore[no-untyped-def]
     """Integrate the positive part of what runs linearly from ``upper`` to ``lower`` down a row."""
     if upper >= 0:

@@ -143,7 +143,7 @@ def label_image(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
     return np.ascontiguousarray(labels, np.int32)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _star_distances(labels, directions, grid_y, grid_x, out, first, last):  # type: ignore[no-untyped-def]
     height, width = labels.shape
     n_rays = len(directions)
