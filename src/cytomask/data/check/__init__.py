@@ -1,0 +1,1 @@
+"""Find what is wrong with annotated data before anything is trained on it."""
