@@ -6,6 +6,7 @@ A file is written beside its target under a temporary name and moved into place 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -74,3 +75,48 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Give a temporary folder; it becomes ``path`` when the block ends well, else it is deleted.
+
+    Raises
+    ------
+    OutputError
+        If there is a file at ``path``, or a folder that is not empty, or it cannot be written to.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> place = Path(tempfile.mkdtemp())
+    >>> with new_folder(place / "labels") as folder:
+    ...     _ = (folder / "a.txt").write_text("whole")
+    >>> [p.relative_to(place).as_posix() for p in place.rglob("*")]
+    ['labels', 'labels/a.txt']
+    """
+    target = Path(path)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise OutputError(
+            "the results would mix with what is there",
+            where=target,
+            found="a folder that is not empty" if target.is_dir() else "a file",
+            expected="a new or empty folder",
+            fix="name another folder, or move that one out of the way",
+        )
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if target.exists():
+            target.rmdir()
+        temporary.rename(target)
+    except OSError as error:
+        raise OutputError(
+            "the folder cannot be written",
+            where=target,
+            found=error.strerror or error,
+            fix="check its permissions and the free disk space",
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -13,11 +13,11 @@ _SUFFIXES = tuple(sorted((".ome.tif", ".ome.tiff", *IMAGE_SUFFIXES), key=len, re
 
 
 def plain_name(file_name: str) -> str:
-    """Name of an image: its path as annotations tell it, with ``/`` between folders and without the suffix.
+    r"""Name of an image: its path as annotations tell it, with ``/`` between folders and without the suffix.
 
     Examples
     --------
-    >>> plain_name("a/b.ome.tif"), plain_name("b.v2.png"), plain_name("c"), plain_name("./a\\\\b.TIF")
+    >>> plain_name("a/b.ome.tif"), plain_name("b.v2.png"), plain_name("c"), plain_name(r".\a\b.TIF")
     ('a/b', 'b.v2', 'c', 'a/b')
     """
     parts = [part for part in file_name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
@@ -108,7 +108,9 @@ class ImageFinder:
         try:
             return self.size(path)
         except ImageError as error:
-            raise DataError(error.what, where=path, found=error.found, expected=error.expected, fix=error.fix) from error
+            raise DataError(
+                error.what, where=path, found=error.found, expected=error.expected, fix=error.fix
+            ) from error
 
     def all(self) -> dict[str, Path]:
         """All images by name, those of unclear name left out; in the order of their names."""
