@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cytomask.data.dataset import load_sample, open_dataset
+from cytomask.data.dataset import open_dataset
+from cytomask.data.sample import load_sample
 
 
 def field_of_nuclei(data: str, size: int = 1024) -> tuple[np.ndarray, np.ndarray]:

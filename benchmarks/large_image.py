@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from cytomask.data.dataset import load_sample, open_dataset
+from cytomask.data.dataset import open_dataset
+from cytomask.data.sample import load_sample
 
 
 def write_field(path: Path, data: str, size: int) -> None:

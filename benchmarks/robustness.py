@@ -17,8 +17,9 @@ from scipy import ndimage
 from skimage.transform import resize
 
 import cytomask
-from cytomask.data.dataset import load_sample, open_dataset
+from cytomask.data.dataset import open_dataset
 from cytomask.data.object_sizes import equivalent_diameters
+from cytomask.data.sample import load_sample
 from cytomask.evaluation.matching import MEAN_THRESHOLDS, match, pooled
 from cytomask.image import Image
 from cytomask.progress import set_quiet

@@ -12,7 +12,8 @@ import pytest
 import tifffile
 from imagecodecs import png_encode
 
-from cytomask.data.dataset import load_sample, open_dataset
+from cytomask.data.dataset import open_dataset
+from cytomask.data.sample import load_sample
 from cytomask.errors import ConfigError, DataError, LabelError
 
 #: Writes a tiny data set: names of images, names of labels.

@@ -17,10 +17,11 @@ from torch.utils.data import DataLoader
 
 from cytomask.data.augment import AugmentConfig
 from cytomask.data.channels import ChannelExpectation
-from cytomask.data.dataset import Sample, load_sample, open_dataset
+from cytomask.data.dataset import open_dataset
 from cytomask.data.normalise import MinMax, PercentileNormalisation
 from cytomask.data.patch_dataset import PatchDataset, group_weights, prepare_training_image
 from cytomask.data.patches import PatchSampler, SourceImage, warped_layers
+from cytomask.data.sample import Sample, load_sample
 from cytomask.errors import ChannelError, DataError
 from cytomask.geometry.warp import Warp
 from cytomask.image import Image

@@ -1,7 +1,8 @@
-"""A data set: images, their label images, and which are for training, validation and testing.
+"""A data set: images, their annotated objects, and which are for training, validation and testing.
 
-It is a folder with ``images/`` and ``labels/`` (and perhaps ``manifest.csv``), or a YAML file that says where things
-lie; see :class:`cytomask.data.dataset_config.DatasetConfig`.
+It is a folder with ``images/`` and ``labels/`` (and perhaps ``manifest.csv``), or annotations of any format of
+:mod:`cytomask.formats.annotation_formats` with their images, or a YAML file that says where things lie; see
+:class:`cytomask.data.dataset_config.DatasetConfig`.
 """
 
 from __future__ import annotations
@@ -11,80 +12,25 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
+from cytomask.data.annotated import AnnotatedImage, find_annotated, usual_annotations
 from cytomask.data.dataset_config import CONFIG_NAMES, DatasetConfig, inside, read_config
 from cytomask.data.object_classes import read_object_classes
-from cytomask.data.pairs import find_pairs
-from cytomask.data.splits import TableSplits, assign_splits
-from cytomask.data.steps import Step, apply_steps
+from cytomask.data.pairs import Pair, find_pairs
+from cytomask.data.sample import UNNAMED, Reading, Sample, load_sample, read_layers, trouble
+from cytomask.data.splits import Assignment, TableSplits, assign_splits, in_order
 from cytomask.data.tables import Table, read_table, rows_by_name
-from cytomask.errors import CytomaskError, DataError, LabelError
-from cytomask.formats.images import read_image
-from cytomask.formats.label_images import read_labels
+from cytomask.errors import DataError
+from cytomask.formats.open_annotations import recognise_format
 from cytomask.image import Image
 from cytomask.label_layers import LabelLayers
 from cytomask.progress import track, warn
 
 MANIFEST = "manifest.csv"
-#: What objects are called when nothing names their classes.
-UNNAMED = ("object",)
 #: So many problems are listed; of the rest, the number.
 LISTED = 10
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What must be known to read a sample's files.
-
-    Attributes
-    ----------
-    classes
-        Names of the classes.
-    object_classes
-        Class id of each object by its value in the label image; None makes all objects the first class.
-    axes, plane, channels, pixel_size
-        What the image files do not tell; see :class:`cytomask.data.dataset_config.DatasetConfig`.
-    steps
-        Preprocessing steps.
-    """
-
-    classes: tuple[str, ...] = UNNAMED
-    object_classes: Mapping[int, int] | None = None
-    axes: str | None = None
-    plane: int | None = None
-    channels: tuple[str, ...] | None = None
-    pixel_size: tuple[float, float] | None = None
-    steps: tuple[Step, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """One annotated image.
-
-    Attributes
-    ----------
-    name
-        Unique in the data set: the path below the images' folder, without the suffix.
-    image_path, label_path
-        The files.
-    group
-        The image's row of the data set's table (its name and its split left out), all as text.
-    split
-        The split it belongs to, or None.
-    reading
-        How the files are read.
-    """
-
-    name: str
-    image_path: Path
-    label_path: Path
-    group: dict[str, str] = field(default_factory=dict)
-    split: str | None = None
-    reading: Reading = Reading()
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +94,7 @@ class Dataset:
 
     def load_layers(self, sample: Sample) -> LabelLayers:
         """Read a sample's annotation as :func:`load_sample` would; the image is read only if a step needs it."""
-        return load_sample(sample)[1] if sample.reading.steps else _read_layers(sample)
+        return load_sample(sample)[1] if sample.reading.steps else read_layers(sample)
 
     def verify(self, samples: Sequence[Sample] | None = None) -> None:
         """Read everything once, and raise all problems together.
@@ -167,7 +113,7 @@ class Dataset:
         chosen = self.samples if samples is None else list(samples)
         problems = list(self.problems)
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            for found in track(pool.map(_trouble, chosen), "checking the data", total=len(chosen)):
+            for found in track(pool.map(trouble, chosen), "checking the data", total=len(chosen)):
                 problems += [found] if found else []
         if problems:
             more = len(problems) - LISTED
@@ -187,10 +133,13 @@ class Dataset:
         str
             SHA-256, 64 hexadecimal digits.
         """
+        # Many images may share one file of annotations.
+        files = list(dict.fromkeys(p for s in self.samples for p in (s.image_path, s.label_path)))
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            contents = list(pool.map(_digest, [p for s in self.samples for p in (s.image_path, s.label_path)]))
+            contents = dict(zip(files, pool.map(_digest, files)))
         total = hashlib.sha256(repr(self.classes).encode())
-        for sample, image, labels in zip(self.samples, contents[::2], contents[1::2]):
+        for sample in self.samples:
+            image, labels = contents[sample.image_path], contents[sample.label_path]
             total.update(repr((sample.name, sample.split, image, labels)).encode("utf-8", "surrogateescape"))
         return total.hexdigest()
 
@@ -215,7 +164,8 @@ def open_dataset(path: str | Path, split: str | None = None) -> Dataset:
     ----------
     path
         A YAML file, or a folder that holds ``dataset.yaml``, or ``images/`` and ``labels/`` with an optional
-        ``manifest.csv``, or a folder for each split with these two in it.
+        ``manifest.csv``, or a folder for each split with these two in it; or annotations of any format, their images in
+        the same folder or in ``images/`` beside them; or a folder of images with such a file (for each split).
     split
         Only this split.
 
@@ -237,78 +187,17 @@ def open_dataset(path: str | Path, split: str | None = None) -> Dataset:
         dataset = _from_config(named, read_config(named)) if named else _from_config(path, DatasetConfig())
     elif path.is_file() and path.suffix.lower() in (".yaml", ".yml"):
         dataset = _from_config(path, read_config(path))
+    elif path.exists() and recognise_format(path) is not None:
+        dataset = _from_config(path, DatasetConfig(annotations=path.name))
     else:
         raise DataError(
             "this is no data set" if path.exists() else "there is no such data set",
             where=path,
-            expected="a YAML file, or a folder with images/ and labels/",
+            expected="a YAML file, a folder with images/ and labels/, or annotations with their images",
         )
     if dataset.problems:
         warn(f"{path}: {_count(dataset.problems)}; what they are about is left out; the first: {dataset.problems[0]}")
     return dataset if split is None else replace(dataset, samples=dataset.split(split), split_names=(split,))
-
-
-def load_sample(sample: Sample) -> tuple[Image, LabelLayers]:
-    """Read an image and its annotation, and do the data set's preprocessing steps.
-
-    Raises
-    ------
-    ImageError, LabelError
-        If a file cannot be read, or the two differ in size.
-    DataError
-        If an object has no class, or a step does not fit the image.
-    """
-    reading = sample.reading
-    image = read_image(sample.image_path, axes=reading.axes, plane=reading.plane)
-    if reading.channels is not None:
-        if len(reading.channels) != image.n_channels:
-            raise DataError(
-                "the image has not the channels that the data set's file names",
-                where=sample.image_path,
-                found=f"{image.n_channels} ({', '.join(image.channels)})",
-                expected=f"{len(reading.channels)} ({', '.join(reading.channels)})",
-            )
-        image = replace(image, channels=reading.channels)
-    if reading.pixel_size is not None and image.pixel_size is None:
-        image = replace(image, pixel_size=reading.pixel_size)
-    layers = _read_layers(sample)
-    if layers.shape != image.shape:
-        raise LabelError(
-            "the label image has another size than its image",
-            where=sample.label_path,
-            found="{} x {} pixels (height x width)".format(*layers.shape),
-            expected="{} x {}".format(*image.shape),
-            fix="export the labels again at the image's size",
-        )
-    return apply_steps(image, layers, reading.steps, sample.group)
-
-
-def _read_layers(sample: Sample) -> LabelLayers:
-    reading = sample.reading
-    labels = read_labels(sample.label_path)
-    if reading.object_classes is None:
-        return LabelLayers.from_labels(labels, class_names=reading.classes)
-    ids = np.unique(labels)
-    classes = {int(i): reading.object_classes[int(i)] for i in ids if int(i) in reading.object_classes}
-    missing = [int(i) for i in ids if i and int(i) not in classes]
-    if missing:
-        raise DataError(
-            f"{len(missing)} objects have no class in the table of object classes",
-            where=sample.label_path,
-            found="values " + ", ".join(map(str, missing[:LISTED])) + (" …" if len(missing) > LISTED else ""),
-        )
-    return LabelLayers.from_labels(labels, classes=classes, class_names=reading.classes)
-
-
-def _trouble(sample: Sample) -> str | None:
-    """What is wrong with a sample's files, in one line."""
-    try:
-        load_sample(sample)
-    except CytomaskError as error:
-        file = Path(error.where).name if error.where else sample.name
-        details = [f"{word} {text}" for word, text in (("found", error.found), ("expected", error.expected)) if text]
-        return f"{file}: {error.what}" + (f" ({'; '.join(details)})" if details else "")
-    return None
 
 
 def _digest(path: Path) -> tuple[int, str]:
@@ -330,7 +219,13 @@ def _from_config(source: Path, config: DatasetConfig) -> Dataset:
         None if named is None else inside(root, named, source, what)
         for what, named in (("images", config.images), ("labels", config.labels))
     )
-    pairs, problems = find_pairs(root, images, labels, config.image_suffix, config.label_suffix)
+    named = _annotations(config, root, source)
+    annotated = None
+    if named:
+        annotated = find_annotated(named, images, config.annotation_format, config.classes)
+        pairs, problems = [Pair(one.name, one.image, one.file) for one in annotated.images], annotated.problems
+    else:
+        pairs, problems = find_pairs(root, images, labels, config.image_suffix, config.label_suffix)
     names = [pair.name for pair in pairs]
     table = _table(config, root, source)
     by_table = config.splits if isinstance(config.splits, TableSplits) else TableSplits()
@@ -338,7 +233,12 @@ def _from_config(source: Path, config: DatasetConfig) -> Dataset:
     if table is not None:
         rows, found = rows_by_name(table, by_table.name or config.name_column, names)
         problems += found
-    splits = assign_splits(config.splits, names, rows, table.path.name if table is not None else "a table")
+    if annotated is not None:
+        rows = {one.name: {**one.facts, **rows.get(one.name, {})} for one in annotated.images}
+    if annotated is not None and None not in named:
+        splits = _splits_by_file(annotated.images, named)
+    else:
+        splits = assign_splits(config.splits, names, rows, table.path.name if table is not None else "the annotations")
     problems += splits.problems
     members = Counter(splits.splits.values())
     for name in splits.names:
@@ -349,6 +249,8 @@ def _from_config(source: Path, config: DatasetConfig) -> Dataset:
     if config.object_classes is not None:
         path = inside(root, config.object_classes.csv, source, "object_classes.csv")
         classes, objects = read_object_classes(path, config.object_classes, config.classes, names)
+    elif annotated is not None:
+        classes = annotated.classes
     size = config.pixel_size
     reading = Reading(
         classes=classes,
@@ -359,7 +261,7 @@ def _from_config(source: Path, config: DatasetConfig) -> Dataset:
     )
     steps = config.steps_by_split(splits.names, source)
     samples = []
-    for pair in pairs:
+    for pair, source_of in zip(pairs, [one.source for one in annotated.images] if annotated else [None] * len(pairs)):
         split = splits.splits.get(pair.name)
         of_objects = None if objects is None else objects.get(pair.name, {})
         samples.append(
@@ -368,6 +270,7 @@ def _from_config(source: Path, config: DatasetConfig) -> Dataset:
                 group={key: value for key, value in rows.get(pair.name, {}).items() if key != by_table.column},
                 split=split,
                 reading=replace(reading, object_classes=of_objects, steps=steps[split]),
+                annotation=source_of,
             )
         )  # fmt: skip
     return Dataset(
@@ -380,6 +283,20 @@ def _from_config(source: Path, config: DatasetConfig) -> Dataset:
         licence=config.licence,
         problems=tuple(problems),
     )
+
+
+def _annotations(config: DatasetConfig, root: Path, source: Path) -> dict[str | None, Path]:
+    """The annotation files that are named, or lie in the folder; empty if the objects are in label images."""
+    if config.annotations is None:
+        return {} if config.labels is not None else usual_annotations(root)
+    named = config.annotations if isinstance(config.annotations, dict) else {None: config.annotations}
+    return {split: inside(root, path, source, "annotations") for split, path in named.items()}
+
+
+def _splits_by_file(images: Sequence[AnnotatedImage], named: Mapping[str | None, Path]) -> Assignment:
+    listed = ", ".join(dict.fromkeys(path.name for path in named.values()))
+    splits = {one.name: one.split for one in images if one.split}
+    return Assignment(splits, in_order(split for split in named if split), f"by file: {listed}")
 
 
 def _table(config: DatasetConfig, root: Path, source: Path) -> Table | None:

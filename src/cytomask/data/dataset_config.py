@@ -6,10 +6,10 @@ import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from cytomask.data.splits import USUAL_NAMES, DrawnSplits, SplitConfig, TableSplits, usual_name
 from cytomask.data.steps import Step, parse_steps
@@ -33,7 +33,7 @@ class ObjectClasses(BaseModel):
 
 
 class DatasetConfig(BaseModel):
-    """A data set of images and label images.
+    """A data set of images and label images, or annotations.
 
     Relative paths are meant from the YAML file's folder (or from ``root``) and must stay inside it.
     """
@@ -46,6 +46,13 @@ class DatasetConfig(BaseModel):
     root: str = Field(".", description="folder from which relative paths are meant")
     images: str | None = Field(None, description="folder of images (with its subfolders), or a pattern: raw/*.tif")
     labels: str | None = Field(None, description="folder of label images, or a pattern")
+    annotations: str | dict[str, str] | None = Field(
+        None,
+        description="in place of labels: an annotation file or folder, or one for each split: {train: train.json, …}",
+    )
+    annotation_format: str | None = Field(
+        None, description="the annotations' format; told by their content if not given"
+    )
     image_suffix: str = Field("", description="what the images' file names have after the name, such as _img")
     label_suffix: str | None = Field(None, description="what the label images' file names have after it, such as _mask")
     table: str | None = Field(None, description="CSV file with a row per image; manifest.csv if there is one")
@@ -75,6 +82,29 @@ class DatasetConfig(BaseModel):
             str(k): [v if isinstance(v, dict | list) else str(v) for v in (vs if isinstance(vs, list) else [vs])]
             for k, vs in value.items()
         }
+
+    @field_validator("annotations")
+    @classmethod
+    def _usual_splits(cls, value: str | dict[str, str] | None) -> str | dict[str, str] | None:
+        if not isinstance(value, dict):
+            return value
+        named = {usual_name(split): path for split, path in value.items()}
+        if not value or len(named) < len(value):
+            raise ValueError("annotations name a file for each split, and each split once")
+        return named
+
+    @model_validator(mode="after")
+    def _one_kind_of_truth(self) -> Self:
+        if self.annotations is None:
+            if self.annotation_format is not None:
+                raise ValueError("annotation_format says how annotations are read, but none are named")
+            return self
+        for name, value in (("labels", self.labels), ("object_classes", self.object_classes)):
+            if value is not None:
+                raise ValueError(f"annotations and {name} exclude each other")
+        if isinstance(self.annotations, dict) and self.splits is not None:
+            raise ValueError("a file of annotations for each split and splits exclude each other")
+        return self
 
     @field_validator("classes")
     @classmethod

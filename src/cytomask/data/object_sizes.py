@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cytomask.data.dataset import Dataset, Sample
+from cytomask.data.dataset import Dataset
+from cytomask.data.sample import Sample
 from cytomask.errors import DataError
 from cytomask.progress import track
 

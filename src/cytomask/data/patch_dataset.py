@@ -13,9 +13,9 @@ from torch.utils.data import Dataset
 
 from cytomask.data.augment import AugmentConfig
 from cytomask.data.channels import ChannelExpectation, select_channels
-from cytomask.data.dataset import Sample
 from cytomask.data.normalise import Normalisation, statistics
 from cytomask.data.patches import PatchSampler, SourceImage
+from cytomask.data.sample import Sample
 from cytomask.data.steps import apply_steps
 from cytomask.errors import DataError
 from cytomask.image import Image

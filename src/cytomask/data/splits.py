@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, Self
@@ -230,7 +230,7 @@ def _by_table(
             shares = {"val": config.validation, "train": 1 - config.validation}
             splits |= {n: draw_split(n, shares, config.seed) for n, split in splits.items() if split == "train"}
             how += f", and {config.validation:.0%} of train drawn with seed {config.seed} for validation"
-    return Assignment(splits, _in_order(splits.values()), how, problems=problems)
+    return Assignment(splits, in_order(splits.values()), how, problems=problems)
 
 
 def _by_lists(lists: Mapping[str, list[str]], names: Sequence[str]) -> Assignment:
@@ -248,7 +248,7 @@ def _by_lists(lists: Mapping[str, list[str]], names: Sequence[str]) -> Assignmen
                     found[name].append(usual_name(split))
     problems += [f"{name}: is in several splits: {', '.join(s)}" for name, s in found.items() if len(s) > 1]
     splits = {name: s[0] for name, s in found.items() if s}
-    return Assignment(splits, _in_order(map(usual_name, lists)), "lists in the data set's file", problems=problems)
+    return Assignment(splits, in_order(map(usual_name, lists)), "lists in the data set's file", problems=problems)
 
 
 def _is_meant(entry: str, name: str) -> bool:
@@ -270,7 +270,7 @@ def _by_names(names: Sequence[str], kind: str) -> Assignment:
     problems = [f"{name}: {without}" for name, first in firsts.items() if first is None]
     splits = {name: usual_name(first) for name, first in firsts.items() if first is not None}
     how = {"folders": "by folders", "prefixes": "by the beginning of the names"}[kind]
-    return Assignment(splits, _in_order(splits.values()), how, problems=problems)
+    return Assignment(splits, in_order(splits.values()), how, problems=problems)
 
 
 def _first_part(name: str, kind: str) -> str | None:
@@ -293,10 +293,10 @@ def _drawn(config: DrawnSplits, names: Sequence[str], rows: Mapping[str, Mapping
         splits[name] = draw_split(key, config.fractions, config.seed)
     shares = ", ".join(f"{name} {share:g}" for name, share in config.fractions.items())
     how = f"drawn with seed {config.seed}: {shares}"
-    return Assignment(splits, _in_order(config.fractions), how, drawn=True, problems=problems)
+    return Assignment(splits, in_order(config.fractions), how, drawn=True, problems=problems)
 
 
-def _in_order(names: Any) -> tuple[str, ...]:
-    """Each once, the usual ones first."""
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of splits, each once, the usual ones first."""
     usual = ("train", "val", "test")
     return tuple(sorted(dict.fromkeys(names), key=lambda n: (usual.index(n) if n in usual else 3, n)))

@@ -51,12 +51,15 @@ class AnnotationSet:
         Reads the annotation of one image by its name. It must pickle: loaders call it in worker processes.
     told
         Sentences about what was understood or passed over when the set was opened, for the log and the record.
+    facts
+        What is told of each image, by name, as far as it is known before anything is read; see :class:`Annotation`.
     """
 
     classes: tuple[str, ...]
     names: tuple[str, ...]
     read: Callable[[str], Annotation]
     told: tuple[str, ...] = ()
+    facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.names)

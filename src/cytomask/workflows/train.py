@@ -15,9 +15,10 @@ import numpy as np
 import yaml
 
 from cytomask._version import __version__
-from cytomask.data.dataset import Dataset, Sample, load_sample, open_dataset
+from cytomask.data.dataset import Dataset, open_dataset
 from cytomask.data.object_sizes import object_size_statistics
 from cytomask.data.patch_dataset import PatchDataset, prepare_training_image
+from cytomask.data.sample import Sample, load_sample
 from cytomask.errors import ConfigError, OutputError
 from cytomask.evaluation.score import instance_score
 from cytomask.label_layers import LabelLayers

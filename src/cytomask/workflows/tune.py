@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cytomask.data.dataset import Sample, load_sample, open_dataset
+from cytomask.data.dataset import open_dataset
+from cytomask.data.sample import Sample, load_sample
 from cytomask.errors import BundleError, DataError
 from cytomask.evaluation.score import instance_score
 from cytomask.instances import Instances
