@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from cytomask.cli import demo, evaluate, models, predict, train, tune
+from cytomask.cli import convert, demo, evaluate, models, predict, train, tune
 from cytomask.errors import CytomaskError
 from cytomask.progress import set_quiet
 
@@ -56,6 +56,7 @@ app.command("predict")(predict.predict)
 app.command("train")(train.train)
 app.command("tune")(tune.tune)
 app.command("evaluate")(evaluate.evaluate)
+app.command("convert")(convert.convert)
 app.add_typer(models.app, name="models")
 
 
