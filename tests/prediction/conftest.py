@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cytomask.data.channels import ChannelExpectation
 from cytomask.data.normalise import FixedRange
+from cytomask.geometry.fate import KEPT
 from cytomask.image import Image
 from cytomask.instances import Instances
 from cytomask.models.proposals import Proposals
@@ -43,12 +44,17 @@ class _Boxes(Segmenter):
     def _find(self, image: Tensor, threshold: float) -> Proposals:
         raise AssertionError
 
-    def resolve(
-        self,
-        proposals: Proposals,
-        postprocess: Postprocess,
-        shape: tuple[int, int],
-        scale: tuple[float, float] = (1.0, 1.0),
+    def bounds(self, proposals: Proposals) -> np.ndarray:
+        halves = proposals.data["size"] / 2 + 1
+        return np.concatenate([proposals.points - halves, proposals.points + halves], axis=1)
+
+    def settle(
+        self, proposals: Proposals, postprocess: Postprocess, fates: np.ndarray, foreign: np.ndarray
+    ) -> np.ndarray:
+        return np.full(len(proposals), KEPT, np.uint8)
+
+    def render(
+        self, proposals: Proposals, shape: tuple[int, int], scale: tuple[float, float] = (1.0, 1.0)
     ) -> Instances:
         centres = (proposals.points + 0.5) / np.array(scale)
         halves = proposals.data["size"] / 2 / np.array(scale)
@@ -78,7 +84,7 @@ class Spots(_Boxes):
         size = (1 + torch.floor(values / 64))[:, None].repeat(1, 2)
         return Proposals(
             points.numpy().astype(np.float32),
-            np.minimum(values.numpy() / 512, 1).astype(np.float32),
+            np.minimum(0.5 + values.numpy() / 1024, 1).astype(np.float32),
             np.ones(len(points), np.int32),
             {"size": size.numpy().astype(np.float32)},
         )

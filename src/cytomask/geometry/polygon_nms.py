@@ -14,6 +14,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from cytomask.geometry.fate import DROPPED, KEPT, OPEN
+from cytomask.geometry.polygon_rows import cut_into_rows, share_more_than
 from cytomask.geometry.star import ray_directions
 
 #: Corners farther out than this many pixels are moved here: no image is as large, and rows are counted one by one.
@@ -69,6 +71,55 @@ def polygon_nms(
     >>> polygon_nms(points, distances, np.array([0.7, 0.9, 0.8]), threshold=0.5)
     array([False,  True,  True])
     """
+    fates = settle_polygons(points, distances, scores, threshold, np.full(len(points), OPEN, np.uint8))
+    return np.asarray(fates == KEPT)
+
+
+def settle_polygons(
+    points: npt.NDArray[np.floating] | npt.NDArray[np.integer],
+    distances: npt.NDArray[np.floating],
+    scores: npt.NDArray[np.floating],
+    threshold: float,
+    fates: npt.NDArray[np.uint8],
+    foreign: npt.NDArray[np.bool_] | None = None,
+) -> npt.NDArray[np.uint8]:
+    """Find out what a part of the polygons tells about which are to be kept of all.
+
+    What is said is certain: it is what :func:`polygon_nms` says of all polygons, whatever those look like that are not
+    given. A polygon goes when a better one that is surely kept conflicts with it; it stays open when it is foreign, or
+    when a better one that is open conflicts with it; otherwise it is kept.
+
+    Parameters
+    ----------
+    points, distances, scores, threshold
+        As for :func:`polygon_nms`, in the order that they have among all.
+    fates
+        uint8 ``(N,)``: what is known before, ``KEPT`` or ``OPEN`` of :mod:`cytomask.geometry.fate`.
+    foreign
+        bool ``(N,)``: true where polygons that are not given may conflict, too. None: nowhere.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8 ``(N,)``: the fates as far as they can be told.
+
+    Raises
+    ------
+    ValueError
+        When the arrays do not fit together, or hold values that are not finite.
+
+    Examples
+    --------
+    Three squares on their corners, each in conflict with the next. Of the first, it is not known whether it is kept; so
+    the second is open. It goes in any case if the third is better and kept.
+
+    >>> points, distances = np.array([[20, 20], [20, 22], [20, 24]]), np.full((3, 4), 4.0)
+    >>> fates, foreign = np.zeros(3, np.uint8), np.array([True, False, False])
+    >>> settle_polygons(points, distances, np.array([0.9, 0.8, 0.7]), 0.3, fates, foreign)
+    array([0, 0, 0], dtype=uint8)
+    >>> settle_polygons(points, distances, np.array([0.7, 0.8, 0.9]), 0.3, fates, foreign)
+    array([0, 2, 1], dtype=uint8)
+    """
     points = np.ascontiguousarray(points, np.float32)
     distances = np.ascontiguousarray(distances, np.float32)
     scores = np.asarray(scores)
@@ -79,7 +130,7 @@ def polygon_nms(
             f"{points.shape}, {distances.shape} and {scores.shape}"
         )
     if count == 0:
-        return np.zeros(0, np.bool_)
+        return np.zeros(0, np.uint8)
     for name, values in (("points", points), ("distances", distances), ("scores", scores)):
         if not np.isfinite(values).all():
             raise ValueError(f"{name}: {np.count_nonzero(~np.isfinite(values))} of {values.size} values are not finite")
@@ -91,9 +142,11 @@ def polygon_nms(
     while np.prod((high - low) // side + 1) > 4 * count + 1024:
         side *= 2
     head = np.full((high - low) // side + 1, -1, np.int64)
-    keep = np.zeros(count, np.bool_)
-    keep[order] = _suppress(corners, boxes, areas, starlike, float(threshold), head, side, low[0], low[1])
-    return keep
+    known = np.ascontiguousarray(np.asarray(fates, np.uint8)[order])
+    away = np.zeros(count, np.bool_) if foreign is None else np.ascontiguousarray(np.asarray(foreign, np.bool_)[order])
+    settled = np.empty(count, np.uint8)
+    settled[order] = _settle(corners, boxes, areas, starlike, float(threshold), known, away, head, side, *low)
+    return settled
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -139,19 +192,20 @@ def _whole_corners(points, distances, order, directions):  # type: ignore[no-unt
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _suppress(corners, boxes, areas, starlike, threshold, head, side, low_y, low_x):  # type: ignore[no-untyped-def]
-    """Greedy suppression of polygons sorted by descending score; returns which are kept.
+def _settle(corners, boxes, areas, starlike, threshold, known, foreign, head, side, low_y, low_x):  # type: ignore[no-untyped-def]
+    """Greedy suppression of polygons sorted by descending score; returns their fates.
 
-    Each polygon is compared with the better ones kept so far. Those are found in a grid of square cells: a kept polygon
-    is listed in every cell that its bounding box touches, so one large polygon does not widen the search of others.
+    Each polygon is compared with the better ones that stay so far, kept or open. Those are found in a grid of square
+    cells: one that stays is listed in every cell that its bounding box touches, so one large polygon does not widen the
+    search of others.
     """
     count = len(corners)
-    keep = np.zeros(count, np.bool_)
-    # The kept polygons of a cell are a chain: head -> (next, slot) -> ..., where slot counts the kept ones.
+    fates = known.copy()
+    # The polygons that stay in a cell are a chain: head -> (next, slot) -> ..., where slot counts those that stay.
     chain, chained = np.empty((4096, 2), np.int64), 0
     large, n_large = np.empty(count, np.int64), 0
 
-    kept, n_kept = np.empty(count, np.int64), 0
+    stay, n_stay = np.empty(count, np.int64), 0
     seen_by = np.full(count, -1, np.int64)
     near = np.empty(count, np.int64)
     starts = np.empty(count, np.int64)
@@ -159,16 +213,18 @@ def _suppress(corners, boxes, areas, starlike, threshold, head, side, low_y, low
     rows_pool, spans = np.empty(4096, np.int64), np.empty((4096, 4), np.float64)
     for j in range(count):
         if areas[j] == 0:
-            keep[j] = True
+            fates[j] = KEPT
             continue
         y0, x0, y1, x1 = boxes[j, 0], boxes[j, 1], boxes[j, 2], boxes[j, 3]
         cy0, cx0, cy1, cx1 = (y0 - low_y) // side, (x0 - low_x) // side, (y1 - low_y) // side, (x1 - low_x) // side
         n_cells = (cy1 - cy0 + 1) * (cx1 - cx0 + 1)
         n_near = 0
-        if n_cells > n_kept:
-            for slot in range(n_kept):
+        if known[j] == KEPT:
+            pass  # it need not be compared with better ones
+        elif n_cells > n_stay:
+            for slot in range(n_stay):
                 near[slot] = slot
-            n_near = n_kept
+            n_near = n_stay
         else:
             for n in range(n_large):
                 near[n] = large[n]
@@ -188,7 +244,7 @@ def _suppress(corners, boxes, areas, starlike, threshold, head, side, low_y, low
         n_found, n_near, most = n_near, 0, 0.0
         for n in range(n_found):
             slot = near[n]
-            i = kept[slot]
+            i = stay[slot]
             shared_y = min(y1, boxes[i, 2]) - max(y0, boxes[i, 0])
             shared_x = min(x1, boxes[i, 3]) - max(x0, boxes[i, 1])
             if shared_y > 0 and shared_x > 0:
@@ -206,21 +262,26 @@ def _suppress(corners, boxes, areas, starlike, threshold, head, side, low_y, low
                 grown[n] = rows_pool[n]
             rows_pool = grown
         first = rows_pool[rows_used:rows_end]
-        spans, spans_end = _cut_into_rows(corners[j], starlike[j], y0, y1, first, spans, spans_used)
-        suppressed = False
+        spans, spans_end = cut_into_rows(corners[j], starlike[j], y0, y1, first, spans, spans_used)
+        doubtful, suppressed = foreign[j] and known[j] != KEPT, False
         for n in range(n_near):
-            i, first_i = kept[near[n]], rows_pool[starts[near[n]] :]
+            i, first_i = stay[near[n]], rows_pool[starts[near[n]] :]
+            if doubtful and fates[i] == OPEN:
+                continue
             enough = (threshold + _EQUAL) * min(areas[i], areas[j])
-            if _share_more_than(enough, spans, first, y0, y1, first_i, boxes[i, 0], boxes[i, 2]):
-                suppressed = True
-                break
+            if share_more_than(enough, spans, first, y0, y1, first_i, boxes[i, 0], boxes[i, 2]):
+                if fates[i] == KEPT:
+                    suppressed = True
+                    break
+                doubtful = True
         if suppressed:
+            fates[j] = DROPPED
             continue
-        keep[j] = True
-        kept[n_kept], starts[n_kept] = j, rows_used
+        fates[j] = OPEN if doubtful else KEPT
+        stay[n_stay], starts[n_stay] = j, rows_used
         rows_used, spans_used = rows_end, spans_end
         if n_cells > _MANY_CELLS:
-            large[n_large] = n_kept
+            large[n_large] = n_stay
             n_large += 1
         else:
             if chained + n_cells > len(chain):
@@ -230,174 +291,8 @@ def _suppress(corners, boxes, areas, starlike, threshold, head, side, low_y, low
                 chain = longer
             for cy in range(cy0, cy1 + 1):
                 for cx in range(cx0, cx1 + 1):
-                    chain[chained, 0], chain[chained, 1] = head[cy, cx], n_kept
+                    chain[chained, 0], chain[chained, 1] = head[cy, cx], n_stay
                     head[cy, cx] = chained
                     chained += 1
-        n_kept += 1
-    return keep
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _cut_into_rows(corners, simple, top, bottom, first, spans, filled):  # type: ignore[no-untyped-def]
-    """Cut one polygon into trapezoids; what its outline winds around (nonzero winding) is inside.
-
-    Row ``r`` lies between the heights ``top + r`` and ``top + r + 1``; its trapezoids become
-    ``spans[first[r]:first[r + 1]]``, each ``(left upper, left lower, right upper, right lower)``: where its two edges
-    meet the upper and the lower side of the row. ``spans`` is used up to ``filled``; returns it, or a larger copy, and
-    how far it is used then. ``simple`` says that the outline does not cross itself, and turns from x towards y.
-    """
-    rows = bottom - top
-    down = 0
-    for k in range(corners.shape[1]):
-        down += max(corners[0, k] - corners[0, k - 1], 0)
-    if filled + down > len(spans):
-        grown = np.empty((2 * len(spans) + down, 4), np.float64)
-        for s in range(filled):
-            for side in range(4):
-                grown[s, side] = spans[s, side]
-        spans = grown
-    if simple:
-        return spans, _cut_simple(corners, top, rows, first, spans, filled)
-    return spans, _cut_any(corners, top, rows, down, first, spans, filled)
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _cut_simple(corners, top, rows, first, spans, filled):  # type: ignore[no-untyped-def]
-    """Left edges go up and right edges go down, by turns: the n-th of either kind bound the n-th trapezoid of a row."""
-    n = corners.shape[1]
-    for r in range(rows + 1):
-        first[r] = 0
-    for k in range(n):
-        y0, y1 = corners[0, k - 1], corners[0, k]
-        if y1 > y0:
-            first[y0 - top] += 1
-            first[y1 - top] -= 1
-    crossings, total = 0, filled
-    for r in range(rows + 1):
-        crossings += first[r]
-        total += crossings
-        first[r] = total
-    # Now first[r] is where row r ends. Right edges count it down to where the row begins, left edges up to the end.
-    for k in range(n):
-        y0, x0, y1, x1 = corners[0, k - 1], corners[1, k - 1], corners[0, k], corners[1, k]
-        if y1 > y0:
-            slope = (x1 - x0) / (y1 - y0)
-            for r in range(y1 - y0):
-                slot = first[y0 - top + r] - 1
-                first[y0 - top + r] = slot
-                spans[slot, 2], spans[slot, 3] = x0 + slope * r, x0 + slope * (r + 1)
-    for k in range(n):
-        y0, x0, y1, x1 = corners[0, k - 1], corners[1, k - 1], corners[0, k], corners[1, k]
-        if y1 < y0:
-            slope = (x1 - x0) / (y1 - y0)
-            for r in range(y0 - y1):
-                slot = first[y1 - top + r]
-                first[y1 - top + r] = slot + 1
-                spans[slot, 0], spans[slot, 1] = x1 + slope * r, x1 + slope * (r + 1)
-    begin = filled
-    for r in range(rows + 1):
-        end = first[r]
-        first[r] = begin
-        if end - begin > 1:
-            for side in (0, 2):
-                for a in range(begin + 1, end):
-                    upper, lower = spans[a, side], spans[a, side + 1]
-                    b = a - 1
-                    while b >= begin and spans[b, side] + spans[b, side + 1] > upper + lower:
-                        spans[b + 1, side], spans[b + 1, side + 1] = spans[b, side], spans[b, side + 1]
-                        b -= 1
-                    spans[b + 1, side], spans[b + 1, side + 1] = upper, lower
-        begin = end
-    return total
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _cut_any(corners, top, rows, down, first, spans, filled):  # type: ignore[no-untyped-def]
-    n = corners.shape[1]
-    for r in range(rows + 1):
-        first[r] = 0
-    for k in range(n):
-        y0, y1 = corners[0, k - 1], corners[0, k]
-        for r in range(min(y0, y1) - top, max(y0, y1) - top):
-            first[r] += 1
-    total = 0
-    for r in range(rows + 1):
-        total += first[r]
-        first[r] = total
-    # Each crossing of a row: x at the upper side, x at the lower side, direction.
-    edges = np.empty((2 * down, 3), np.float64)
-    for k in range(n):
-        y0, x0, y1, x1 = corners[0, k - 1], corners[1, k - 1], corners[0, k], corners[1, k]
-        if y0 == y1:
-            continue
-        direction = 1.0
-        if y0 > y1:
-            y0, x0, y1, x1, direction = y1, x1, y0, x0, -1.0
-        slope = (x1 - x0) / (y1 - y0)
-        for r in range(y1 - y0):
-            slot = first[y0 - top + r] - 1
-            first[y0 - top + r] = slot
-            edges[slot, 0], edges[slot, 1], edges[slot, 2] = x0 + slope * r, x0 + slope * (r + 1), direction
-    for r in range(rows):
-        begin, end = first[r], first[r + 1]
-        for a in range(begin + 1, end):
-            upper, lower, direction = edges[a, 0], edges[a, 1], edges[a, 2]
-            b = a - 1
-            while b >= begin and edges[b, 0] + edges[b, 1] > upper + lower:
-                edges[b + 1, 0], edges[b + 1, 1], edges[b + 1, 2] = edges[b, 0], edges[b, 1], edges[b, 2]
-                b -= 1
-            edges[b + 1, 0], edges[b + 1, 1], edges[b + 1, 2] = upper, lower, direction
-        first[r] = filled
-        winding = 0.0
-        for a in range(begin, end):
-            if winding == 0:
-                spans[filled, 0], spans[filled, 1] = edges[a, 0], edges[a, 1]
-            winding += edges[a, 2]
-            if winding == 0:
-                # Where the outline crosses itself inside the row, the larger of its two loops is kept.
-                spans[filled, 2] = max(edges[a, 0], spans[filled, 0])
-                spans[filled, 3] = max(edges[a, 1], spans[filled, 1])
-                filled += 1
-    first[rows] = filled
-    return filled
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _share_more_than(enough, spans, first_a, top_a, bottom_a, first_b, top_b, bottom_b):  # type: ignore[no-untyped-def]
-    """Whether two polygons, cut into rows in one buffer, share an area larger than ``enough``."""
-    top, bottom = max(top_a, top_b), min(bottom_a, bottom_b)
-    # The width that two trapezoids share is concave down the row, so the mean of its ends is never too much where both
-    # are positive. That settles most pairs; edges that cross inside a row make the exact area dearer.
-    area = 0.0
-    for y in range(top, bottom):
-        for a in range(first_a[y - top_a], first_a[y - top_a + 1]):
-            for b in range(first_b[y - top_b], first_b[y - top_b + 1]):
-                upper = min(spans[a, 2], spans[b, 2]) - max(spans[a, 0], spans[b, 0])
-                lower = min(spans[a, 3], spans[b, 3]) - max(spans[a, 1], spans[b, 1])
-                area += 0.5 * (upper + lower) if min(upper, lower) > 0 else 0.0
-        if area > enough:
-            return True
-    area = 0.0
-    for y in range(top, bottom):
-        for a in range(first_a[y - top_a], first_a[y - top_a + 1]):
-            for b in range(first_b[y - top_b], first_b[y - top_b + 1]):
-                area += _shared_area(spans[a], spans[b])
-        if area > enough:
-            return True
-    return False
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _shared_area(a, b):  # type: ignore[no-untyped-def]
-    """Area common to two trapezoids of one row: of ``b``, what is left of ``a``'s right edge but not of its left."""
-    up_to_right = _positive(a[2] - b[0], a[3] - b[1]) - _positive(a[2] - b[2], a[3] - b[3])
-    up_to_left = _positive(a[0] - b[0], a[1] - b[1]) - _positive(a[0] - b[2], a[1] - b[3])
-    return up_to_right - up_to_left
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _positive(upper, lower):  # type: ignore[no-untyped-def]
-    """Integrate the positive part of what runs linearly from ``upper`` to ``lower`` down a row."""
-    if upper >= 0:
-        return 0.5 * (upper + lower) if lower >= 0 else 0.5 * upper * upper / (upper - lower)
-    return 0.5 * lower * lower / (lower - upper) if lower > 0 else 0.0
+        n_stay += 1
+    return fates

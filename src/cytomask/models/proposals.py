@@ -24,8 +24,9 @@ class Proposals:
     classes
         int32 ``(N,)``, 1-based class ids.
     data
-        What else the family needs, each array with ``N`` rows, in coordinates relative to ``points`` only, so
-        that a shift of the points moves the whole proposal.
+        What else the family needs, each array with ``N`` rows of a shape and dtype that all proposals of one network
+        share (they are kept on disk as records), in coordinates relative to ``points`` only, so that a shift of the
+        points moves the whole proposal.
     """
 
     points: np.ndarray
@@ -56,3 +57,14 @@ class Proposals:
             np.concatenate([p.classes for p in parts]),
             {k: np.concatenate([p.data[k] for p in parts]) for k in parts[0].data},
         )
+
+    def in_canonical_order(self) -> Proposals:
+        """Sort by row and column; those of one point stay as they were.
+
+        So what ties between equal scores come to, and the order of the objects, do not depend on the tiles.
+        """
+        rows, columns = self.points[:, 0], self.points[:, 1]
+        down, across = np.diff(rows), np.diff(columns)
+        if np.all((down > 0) | ((down == 0) & (across >= 0))):
+            return self
+        return self.take(np.lexsort((columns, rows)))

@@ -13,6 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from cytomask.geometry.fate import KEPT, OPEN
 from cytomask.instances import Instances
 from cytomask.label_layers import LabelLayers
 from cytomask.models.proposals import Proposals
@@ -75,6 +76,56 @@ class Segmenter(nn.Module, ABC):
         """Run the network on ``images`` (float32 ``(B, C, Y, X)``); return the proposals of each image."""
 
     @abstractmethod
+    def bounds(self, proposals: Proposals) -> np.ndarray:
+        """Boxes ``(N, 4)``, ``(y0, x0, y1, x1)`` in network pixels, around all that a proposal covers or competes for.
+
+        **Proposals whose boxes share no area never compete.** So an image's conflicts can be settled part by part.
+        Boxes may be too large, at the cost of time.
+        """
+
+    @abstractmethod
+    def settle(
+        self, proposals: Proposals, postprocess: Postprocess, fates: np.ndarray, foreign: np.ndarray
+    ) -> np.ndarray:
+        """Settle conflicts between proposals, as far as these alone can tell.
+
+        A proposal's fate may hang on those with which it competes, and only on what they are in themselves and on
+        their fates. **Told from a part of the proposals, a fate other than** ``OPEN`` **must be the one that it has
+        among all**, whatever those are that are not given. ``OPEN`` may be said only of proposals that are foreign, or
+        compete with a better one that is open; so where all are given, none is open.
+
+        Parameters
+        ----------
+        proposals
+            All of a score above the threshold, in canonical order: by row, then column, of their points. Of equal
+            scores, the first is better.
+        fates
+            uint8 ``(N,)``: what is known before, ``KEPT`` or ``OPEN`` of :mod:`cytomask.geometry.fate`.
+        foreign
+            bool ``(N,)``: true where the proposal may compete with others that are not given.
+
+        Returns
+        -------
+        numpy.ndarray
+            uint8 ``(N,)``: ``OPEN``, ``KEPT`` or ``DROPPED``.
+        """
+
+    @abstractmethod
+    def render(
+        self, proposals: Proposals, shape: tuple[int, int], scale: tuple[float, float] = (1.0, 1.0)
+    ) -> Instances:
+        """Draw proposals that survive, each by itself and in their order; one that covers no pixel has an empty mask.
+
+        Parameters
+        ----------
+        proposals
+            In pixels of the network's input.
+        shape
+            Height and width of the native image, in native pixels.
+        scale
+            Network pixels per native pixel, along y and x.
+        """
+
     def resolve(
         self,
         proposals: Proposals,
@@ -82,18 +133,28 @@ class Segmenter(nn.Module, ABC):
         shape: tuple[int, int],
         scale: tuple[float, float] = (1.0, 1.0),
     ) -> Instances:
-        """Settle conflicts between proposals and render what survives.
+        """Settle conflicts between all proposals of an image, and render what survives.
 
         Parameters
         ----------
         proposals
-            In pixels of the network's input; those below ``postprocess.score_threshold`` are dropped here again, so
-            that one generous :meth:`propose` serves many thresholds.
+            In pixels of the network's input, in canonical order; those not above ``postprocess.score_threshold`` are
+            dropped here again, so that one generous :meth:`propose` serves many thresholds.
         shape
             Height and width of the native image, in native pixels.
         scale
             Network pixels per native pixel, along y and x.
+
+        Returns
+        -------
+        Instances
+            Numbered 1, 2, 3 … in the order of the proposals; none is empty.
         """
+        proposals = proposals.take(proposals.scores > postprocess.score_threshold)
+        n = len(proposals)
+        fates = self.settle(proposals, postprocess, np.full(n, OPEN, np.uint8), np.zeros(n, bool))
+        rendered = self.render(proposals.take(fates == KEPT), shape, scale)
+        return rendered.take(rendered.areas() > 0).renumbered()
 
     @torch.inference_mode()
     def predict(self, images: Tensor, postprocess: Postprocess) -> list[Instances]:

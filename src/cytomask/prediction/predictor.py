@@ -223,7 +223,7 @@ class Predictor:
             while True:
                 tiles = self.tiles(prepared.shape)
                 try:
-                    return _in_canonical_order(Proposals.concatenate(list(self._kept(prepared, postprocess, tiles))))
+                    return Proposals.concatenate(list(self._kept(prepared, postprocess, tiles))).in_canonical_order()
                 except Exception as error:
                     if not out_of_memory(error):
                         raise
@@ -322,12 +322,3 @@ class Predictor:
             f"{self.overlap} px: it may have been cut at the border of a tile; use --overlap {needed}"
             + (f" --tile {4 * needed}" if self.tile < 2 * needed else "")
         )
-
-
-def _in_canonical_order(proposals: Proposals) -> Proposals:
-    """Sort by row and column, so that ties between equal scores do not depend on the tiles."""
-    rows, columns = proposals.points[:, 0], proposals.points[:, 1]
-    down, across = np.diff(rows), np.diff(columns)
-    if np.all((down > 0) | ((down == 0) & (across >= 0))):
-        return proposals
-    return proposals.take(np.lexsort((columns, rows)))

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from cytomask.geometry.polygon_mask import render_polygons
-from cytomask.geometry.polygon_nms import polygon_nms
-from cytomask.geometry.star import star_vertices
+from cytomask.geometry.polygon_nms import settle_polygons
+from cytomask.geometry.star import ray_directions, star_vertices
 from cytomask.instances import Instances
 from cytomask.label_layers import LabelLayers
 from cytomask.models.proposals import Proposals
@@ -101,24 +101,32 @@ class StarSegmenter(Segmenter):
             data={"distances": distances.clamp_min(MIN_DISTANCE).cpu().numpy()},
         )
 
-    def resolve(
-        self,
-        proposals: Proposals,
-        postprocess: Postprocess,
-        shape: tuple[int, int],
-        scale: tuple[float, float] = (1.0, 1.0),
-    ) -> Instances:
+    def bounds(self, proposals: Proposals) -> np.ndarray:
+        distances, directions = proposals.data["distances"], ray_directions(proposals.data["distances"].shape[1])
+        sides = []
+        for axis in range(2):
+            steps = distances * directions[:, axis]
+            sides.append(np.floor(proposals.points[:, axis] + steps.min(axis=1)))
+            sides.append(np.ceil(proposals.points[:, axis] + steps.max(axis=1)))
+        # Suppression truncates corners to whole pixels towards zero, pixels are drawn by their middles.
+        return np.stack([sides[0] - 1, sides[2] - 1, sides[1] + 1, sides[3] + 1], axis=1)
+
+    def settle(
+        self, proposals: Proposals, postprocess: Postprocess, fates: np.ndarray, foreign: np.ndarray
+    ) -> np.ndarray:
         assert isinstance(postprocess, StarPostprocess)
-        proposals = proposals.take(proposals.scores > postprocess.score_threshold)
-        distances = proposals.data["distances"]
-        keep = polygon_nms(proposals.points, distances, proposals.scores, postprocess.nms_threshold)
-        proposals, distances = proposals.take(keep), distances[keep]
-        vertices = star_vertices(proposals.points, distances)
+        distances, threshold = proposals.data["distances"], postprocess.nms_threshold
+        return settle_polygons(proposals.points, distances, proposals.scores, threshold, fates, foreign)
+
+    def render(
+        self, proposals: Proposals, shape: tuple[int, int], scale: tuple[float, float] = (1.0, 1.0)
+    ) -> Instances:
+        vertices = star_vertices(proposals.points, proposals.data["distances"])
         if scale != (1.0, 1.0):
             # Pixel centres are at whole numbers, so the corner of the image is at -0.5 in both frames.
             vertices = ((vertices + 0.5) / np.asarray(scale, np.float32) - 0.5).astype(np.float32)
         windows, bits, offsets = render_polygons(vertices, shape)
-        rendered = Instances.from_packed(
+        return Instances.from_packed(
             shape=shape,
             windows=windows,
             bits=bits,
@@ -127,8 +135,6 @@ class StarSegmenter(Segmenter):
             scores=proposals.scores,
             class_names=self.config.classes,
         )
-        # A polygon that lies between pixel centres, or beyond the image, covers no pixel.
-        return rendered.take(rendered.areas() > 0).renumbered()
 
     @classmethod
     def propose_from_data(cls, statistics: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
