@@ -13,6 +13,8 @@ A page holds markers, each on a line of its own:
     A table of a dictionary of texts.
 ``<!-- recipe: nuclei -->``
     The text of a recipe.
+``<!-- formats -->``
+    A table of the annotation formats, and what each can hold.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from pydantic import BaseModel, RootModel
 
 #: Roles of Sphinx, as docstrings have them; in HTML only the name is left of them.
 ROLE = re.compile(r":(?:class|func|meth|attr|mod|data|exc):<code>~?(?:[\w.]*\.)?(\w+)</code>")
-MARKER = re.compile(r"^<!-- (settings|commands?|texts|recipe)(?:: (.+?))? -->$", re.MULTILINE)
+MARKER = re.compile(r"^<!-- (settings|commands?|texts|recipe|formats)(?:: (.+?))? -->$", re.MULTILINE)
 _SIGNS = (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"), ("multiple_of", "a multiple of"))
 _PLAIN = {int: "whole number", float: "number", str: "text", bool: "`true` or `false`", Any: "any", Path: "path"}
 _COUNTS = {2: "two", 3: "three", 4: "four"}
@@ -67,6 +69,8 @@ def _render(kind: str, text: str) -> str:
     if kind == "commands":
         commands = [c for c in list_commands() if c.name != PROGRAM]
         return table(("command", "what it does"), ((f"[`{c.name}`](#{c.anchor})", c.summary) for c in commands))
+    if kind == "formats":
+        return formats_table()
     if kind == "texts":
         return table(("name", "meaning"), ((f"`{key}`", _escaped(value)) for key, value in find(name).items()))
     return recipe_text(name)
@@ -96,6 +100,18 @@ def _escaped(text: str) -> str:
     """Keep Markdown from reading signs in plain text; what is quoted as code stays."""
     parts = text.split("`")
     return "`".join(re.sub(r"([*<\[\]])", r"\\\1", part) if k % 2 == 0 else part for k, part in enumerate(parts))
+
+
+def formats_table() -> str:
+    """Write the table of annotation formats: a column for each feature that some cannot hold."""
+    place = "cytomask.formats.annotation_formats"
+    rows, features = find(f"{place}.ANNOTATION_FORMATS"), find(f"{place}.FEATURES")
+    head = ("format", "what it is", "written as", *features)
+    cells = []
+    for row in rows.values():
+        shape = f"a file `{row.suffix}`" if row.kind == "file" else "a folder"
+        cells.append((f"`{row.name}`", row.title, shape, *("yes" if f in row.holds else "–" for f in features)))
+    return table(head, cells)
 
 
 # Settings
