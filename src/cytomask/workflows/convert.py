@@ -109,7 +109,8 @@ def convert_annotations(
     >>> import tempfile, numpy as np
     >>> from cytomask.formats.label_images import write_labels
     >>> place = Path(tempfile.mkdtemp())
-    >>> write_labels(place / "labels/a.png", np.array([[0, 7], [7, 9]])) if (place / "labels").mkdir() else None
+    >>> (place / "labels").mkdir()
+    >>> write_labels(place / "labels/a.png", np.array([[0, 7], [7, 9]]))
     >>> convert_annotations(place / "labels", place / "all.json").objects
     2
     """

@@ -18,6 +18,7 @@ from cytomask._version import __version__
 from cytomask.data.dataset import Dataset, open_dataset
 from cytomask.data.object_sizes import object_size_statistics
 from cytomask.data.patch_dataset import PatchDataset, prepare_training_image
+from cytomask.data.pixel_sizes import common_pixel_size
 from cytomask.data.sample import Sample, load_sample
 from cytomask.errors import ConfigError, OutputError
 from cytomask.evaluation.score import instance_score
@@ -281,12 +282,15 @@ def _specification(
     settings = {name: value for name, value in experiment.model.items() if name != "family"}
     config = family_class(family).config_class.model_validate(settings).model_dump(mode="json")
     sizes = object_size_statistics(train, dataset)
+    pixel_size, told = common_pixel_size(train)
+    say(told)
     return ModelSpec(
         name=experiment.name,
         family=family,
         config=config,
         channels=experiment.data.channels,
         normalisation=experiment.data.normalisation,
+        pixel_size=pixel_size,
         diameter=round(float(sizes["diameter_p50"]), 2),
         diameter_range=experiment.augmentation.diameter_range(sizes),
         training=TrainingRecord(
