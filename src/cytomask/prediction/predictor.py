@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -22,8 +22,11 @@ from cytomask.models.segmenter import Postprocess, Segmenter
 from cytomask.prediction.devices import choose_precision, out_of_memory
 from cytomask.prediction.diameter import estimate_diameter
 from cytomask.prediction.prepare import PreparedImage, prepare_image, scale_to_diameter, unknown_diameter
+from cytomask.prediction.spool import Spool
 from cytomask.prediction.tiles import DEFAULT_TILE, Tile, check_tile, equal_batches, plan_tiles
 from cytomask.progress import say, track, warn
+
+T = TypeVar("T")
 
 #: Tiles on a GPU: larger, since memory is there and small ones leave it idle.
 DEFAULT_TILE_CUDA = 2048
@@ -204,8 +207,8 @@ class Predictor:
         postprocess = postprocess if postprocess is not None else self.postprocess
         proposals = self.propose(prepared, postprocess)
         instances = self.segmenter.resolve(proposals, postprocess, prepared.native_shape, prepared.scale)
-        if self.segmenter.needs_whole_objects and len(self.tiles(prepared.shape)) > 1:
-            self._warn_of_cut_objects(instances, prepared.scale)
+        windows = instances.windows
+        self.warn_of_cut_objects(windows[:, 2:] - windows[:, :2], prepared)
         return instances
 
     def propose(self, prepared: PreparedImage, postprocess: Postprocess | None = None) -> Proposals:
@@ -217,13 +220,52 @@ class Predictor:
             If memory runs out even with the smallest tile.
         """
         postprocess = postprocess if postprocess is not None else self.postprocess
+
+        def collect(tiles: list[Tile]) -> Proposals:
+            parts = [found for _, found in self._kept(prepared, postprocess, tiles)]
+            return Proposals.concatenate(parts).in_canonical_order()
+
+        return self._with_memory(prepared, collect)
+
+    def propose_to(self, spool: Spool, prepared: PreparedImage, postprocess: Postprocess | None = None) -> None:
+        """Run the network as :meth:`propose`, and put what each tile proposes on disk.
+
+        Tiles that the spool holds already are left out. Where memory runs out, smaller tiles begin anew, so that all
+        proposals come from one plan; a spool with such a plan is gone on with.
+
+        Raises
+        ------
+        CytomaskError
+            If memory runs out even with the smallest tile.
+        OutputError
+            If the spool cannot be written.
+        """
+        postprocess = postprocess if postprocess is not None else self.postprocess
+        threshold = postprocess.score_threshold
+        plan = spool.plan()
+        if plan is not None and (plan["tile"], plan["batch"]) != (self.tile, self._batch(self.tiles(prepared.shape))):
+            self.tile, self.batch_size = plan["tile"], plan["batch"]
+
+        def put(tiles: list[Tile]) -> None:
+            spool.begin(tiles, self.tile, self._batch(tiles))
+            finished = spool.finished()
+            if finished:
+                say(f"going on: {len(finished)} of {len(tiles)} tiles are there from an earlier run")
+            for number, found in self._kept(prepared, postprocess, tiles, finished):
+                found = found.take(found.scores > threshold)
+                spool.add(number, found, self.segmenter.bounds(found))
+
+        self._with_memory(prepared, put)
+
+    def _with_memory(self, prepared: PreparedImage, work: Callable[[list[Tile]], T]) -> T:
+        """Do some work with the image's tiles, with smaller ones when memory runs out."""
         training = self.segmenter.training
         self.segmenter.eval()
         try:
             while True:
                 tiles = self.tiles(prepared.shape)
                 try:
-                    return Proposals.concatenate(list(self._kept(prepared, postprocess, tiles))).in_canonical_order()
+                    return work(tiles)
                 except Exception as error:
                     if not out_of_memory(error):
                         raise
@@ -244,9 +286,22 @@ class Predictor:
             needs_whole_objects=self.segmenter.needs_whole_objects,
         )
 
-    def _kept(self, prepared: PreparedImage, postprocess: Postprocess, tiles: list[Tile]) -> Iterator[Proposals]:
-        """What each tile proposes and owns, in the frame of the whole image."""
-        batches = list(equal_batches(tiles, self._batch(tiles)))
+    def _kept(
+        self, prepared: PreparedImage, postprocess: Postprocess, tiles: list[Tile], finished: Collection[int] = ()
+    ) -> Iterator[tuple[int, Proposals]]:
+        """What each tile proposes and owns, in the frame of the whole image, with the tile's place in the list.
+
+        A batch of which all tiles are finished is left out; the others are made of the same tiles in any case, since
+        the last bits of a network's output may depend on how many images go through it together.
+        """
+        places = {tile: place for place, tile in enumerate(tiles)}
+        batches = [
+            batch
+            for batch in equal_batches(tiles, self._batch(tiles))
+            if not all(places[tile] in finished for tile in batch)
+        ]
+        if not batches:
+            return
 
         def load(batch: list[Tile]) -> np.ndarray:
             return np.stack([prepared.window(*tile.read) for tile in batch])
@@ -260,7 +315,7 @@ class Predictor:
                     pending = pool.submit(load, batches[index + 1])
                 for tile, found in zip(batch, self._run(windows, postprocess)):
                     found = found.shifted(*tile.read[:2])
-                    yield found.take(tile.owns(found.points))
+                    yield places[tile], found.take(tile.owns(found.points))
 
     def _run(self, windows: np.ndarray, postprocess: Postprocess) -> list[Proposals]:
         with (
@@ -307,13 +362,13 @@ class Predictor:
         # Few objects are larger than four times the median.
         return -(-int(4 * self.diameter) // 32) * 32
 
-    def _warn_of_cut_objects(self, instances: Instances, scale: tuple[float, float]) -> None:
+    def warn_of_cut_objects(self, sizes: np.ndarray, prepared: PreparedImage) -> None:
+        """Warn where an object may have been cut at the border of a tile; sizes are ``(N, 2)``, in native pixels."""
+        if not self.segmenter.needs_whole_objects or not len(sizes) or len(self.tiles(prepared.shape)) < 2:
+            return
         # A piece of a cut object is owned only if its middle lies in the core; it then reaches from half an overlap
         # before the core's end to half an overlap behind it. So whatever was cut is at least as long as the overlap.
-        if not len(instances):
-            return
-        windows = instances.windows
-        longest = float(max(((windows[:, axis + 2] - windows[:, axis]) * scale[axis]).max() for axis in range(2)))
+        longest = float(max((sizes[:, axis] * prepared.scale[axis]).max() for axis in range(2)))
         if longest < self.overlap:
             return
         needed = -(-int(1.25 * longest) // 32) * 32

@@ -102,6 +102,7 @@ def prepare_image(
     normalisation: Normalisation,
     chosen: Sequence[str | int] | None = None,
     model_pixel_size: float | None = None,
+    known: NormaliseStatistics | None = None,
 ) -> PreparedImage:
     """Choose channels, take the statistics, and scale to the model's pixel size where both sizes are known.
 
@@ -115,6 +116,8 @@ def prepare_image(
         Channels by name or number, where the image has more than the model needs.
     model_pixel_size
         Pixel size in µm that the model was trained at.
+    known
+        The statistics, where they have been taken before.
 
     Raises
     ------
@@ -122,7 +125,8 @@ def prepare_image(
         If the image's channels do not fit the model.
     """
     selected, sentence = select_channels(image, channels, chosen)
-    prepared = PreparedImage(selected, statistics(selected, normalisation), told=(sentence,) if sentence else ())
+    taken = known if known is not None else statistics(selected, normalisation)
+    prepared = PreparedImage(selected, taken, told=(sentence,) if sentence else ())
     if model_pixel_size is None:
         return prepared
     if image.pixel_size is None:
