@@ -15,6 +15,7 @@ from imagecodecs import png_encode
 from cytomask.data.dataset import open_dataset
 from cytomask.data.sample import load_sample
 from cytomask.errors import ConfigError, DataError, LabelError
+from cytomask.formats.label_images import write_labels
 
 #: Writes a tiny data set: names of images, names of labels.
 Make = Callable[..., Path]
@@ -484,3 +485,24 @@ def test_phase_by_prefix(shared_data: Path, tmp_path: Path) -> None:
     plain = open_dataset(shared_data / "phase")
     assert [len(plain.split(name)) for name in ("train", "val")] == [21, 3]
     dataset.verify(dataset.split("val"))
+
+
+def test_pairs_may_be_listed(tmp_path):
+    for name in ("field", "other"):
+        tifffile.imwrite(tmp_path / f"{name}.ome.tif", np.zeros((8, 9), np.uint8), photometric="minisblack")
+        write_labels(tmp_path / f"cells_{name}.tif", np.ones((8, 9), np.int32))
+    listed = "pairs:\n- {image: field.ome.tif, labels: cells_field.tif}\n"
+    (tmp_path / "d.yaml").write_text(listed + "- {image: other.ome.tif, labels: cells_other.tif, name: second}\n")
+    dataset = open_dataset(tmp_path / "d.yaml")
+    assert [sample.name for sample in dataset.samples] == ["field", "second"]
+    dataset.verify()
+    (tmp_path / "d.yaml").write_text(listed + listed[7:] + "- {image: none.tif, labels: cells_other.tif}\n")
+    problems = open_dataset(tmp_path / "d.yaml").problems
+    assert "several pairs" in problems[0]
+    assert "no file none.tif" in problems[1]
+    (tmp_path / "d.yaml").write_text(listed + "images: raw\n")
+    with pytest.raises(ConfigError, match="exclude each other"):
+        open_dataset(tmp_path / "d.yaml")
+    (tmp_path / "d.yaml").write_text("pairs:\n- {image: field.ome.tif, label: cells_field.tif}\n")
+    with pytest.raises(ConfigError):
+        open_dataset(tmp_path / "d.yaml")

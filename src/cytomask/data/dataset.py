@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cytomask.data.annotated import AnnotatedImage, find_annotated, usual_annotations
-from cytomask.data.dataset_config import CONFIG_NAMES, DatasetConfig, inside, read_config
+from cytomask.data.dataset_config import CONFIG_NAMES, DatasetConfig, PairConfig, inside, read_config
 from cytomask.data.object_classes import read_object_classes
-from cytomask.data.pairs import Pair, find_pairs
+from cytomask.data.pairs import Pair, find_pairs, stem_of
 from cytomask.data.sample import UNNAMED, Reading, Sample, load_sample, read_layers, trouble
 from cytomask.data.splits import Assignment, TableSplits, assign_splits, in_order
 from cytomask.data.tables import Table, read_table, rows_by_name
@@ -224,6 +224,8 @@ def _from_config(source: Path, config: DatasetConfig) -> Dataset:
     if named:
         annotated = find_annotated(named, images, config.annotation_format, config.classes)
         pairs, problems = [Pair(one.name, one.image, one.file) for one in annotated.images], annotated.problems
+    elif config.pairs is not None:
+        pairs, problems = _listed_pairs(config.pairs, root, source)
     else:
         pairs, problems = find_pairs(root, images, labels, config.image_suffix, config.label_suffix)
     names = [pair.name for pair in pairs]
@@ -285,10 +287,27 @@ def _from_config(source: Path, config: DatasetConfig) -> Dataset:
     )
 
 
+def _listed_pairs(listed: Sequence[PairConfig], root: Path, source: Path) -> tuple[list[Pair], list[str]]:
+    """The pairs that the data set's file lists, and what is wrong: files that are not there, names that occur twice."""
+    pairs: dict[str, Pair] = {}
+    problems = []
+    for one in listed:
+        image, labels = (inside(root, text, source, "pairs") for text in (one.image, one.labels))
+        name = one.name or stem_of(image.name)
+        missing = [path.name for path in (image, labels) if not path.is_file()]
+        if missing:
+            problems.append(f"{name}: there is no file {' and no file '.join(missing)}")
+        elif name in pairs:
+            problems.append(f"{name}: several pairs are called so: give each a name")
+        else:
+            pairs[name] = Pair(name, image, labels)
+    return [pairs[name] for name in sorted(pairs)], problems
+
+
 def _annotations(config: DatasetConfig, root: Path, source: Path) -> dict[str | None, Path]:
     """The annotation files that are named, or lie in the folder; empty if the objects are in label images."""
     if config.annotations is None:
-        return {} if config.labels is not None else usual_annotations(root)
+        return {} if config.labels is not None or config.pairs is not None else usual_annotations(root)
     named = config.annotations if isinstance(config.annotations, dict) else {None: config.annotations}
     return {split: inside(root, path, source, "annotations") for split, path in named.items()}
 

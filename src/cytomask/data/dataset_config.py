@@ -32,6 +32,16 @@ class ObjectClasses(BaseModel):
     class_: str = Field("class", alias="class", description="column with the class, by name or number from 1")
 
 
+class PairConfig(BaseModel):
+    """An image and its label image whose names do not tell that they belong together."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    image: str = Field(description="the image's file")
+    labels: str = Field(description="the label image's file")
+    name: str | None = Field(None, description="what to call it; the image's name without its suffix if not given")
+
+
 class DatasetConfig(BaseModel):
     """A data set of images and label images, or annotations.
 
@@ -46,6 +56,9 @@ class DatasetConfig(BaseModel):
     root: str = Field(".", description="folder from which relative paths are meant")
     images: str | None = Field(None, description="folder of images (with its subfolders), or a pattern: raw/*.tif")
     labels: str | None = Field(None, description="folder of label images, or a pattern")
+    pairs: tuple[PairConfig, ...] | None = Field(
+        None, min_length=1, description="in place of both: each image with its label image, by file"
+    )
     annotations: str | dict[str, str] | None = Field(
         None,
         description="in place of labels: an annotation file or folder, or one for each split: {train: train.json, …}",
@@ -95,6 +108,11 @@ class DatasetConfig(BaseModel):
 
     @model_validator(mode="after")
     def _one_kind_of_truth(self) -> Self:
+        if self.pairs is not None:
+            others = ("images", "labels", "annotations")
+            named = next((name for name in others if getattr(self, name) is not None), None)
+            if named is not None:
+                raise ValueError(f"pairs and {named} exclude each other")
         if self.annotations is None:
             if self.annotation_format is not None:
                 raise ValueError("annotation_format says how annotations are read, but none are named")
@@ -173,6 +191,7 @@ _KNOWN: dict[tuple[str, ...], type[BaseModel]] = {
     ("splits", "table"): TableSplits,
     ("splits", "drawn"): DrawnSplits,
     ("object_classes",): ObjectClasses,
+    ("pairs",): PairConfig,
 }
 
 
