@@ -11,15 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from cytomask.errors import ChannelError, ImageError
+from cytomask.image_axes import axes_by_shape, channels_first, check_axes
+from cytomask.lazy_pixels import ChannelView, LazyPixels, is_lazy
+from cytomask.pixel_values import CHUNK, depth, no_pixels, refuse_what_is_no_number, refuse_what_is_not_finite
+from cytomask.shrinking import band_rows, shrunk_rows, shrunk_shape
 
-#: An unnamed third axis of at most this many planes is taken for channels; a longer one for a stack.
-FEW_CHANNELS = 8
 #: Names of the samples of a colour picture.
 RGB = ("red", "green", "blue")
-#: Pixels looked at in one go when a whole image is searched for values that are no numbers.
-_CHUNK = 4_000_000
-#: Bands of rows that the depth is judged by.
-_BANDS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +27,8 @@ class Image:
     Attributes
     ----------
     pixels
-        ``(C, Y, X)`` in the image's own dtype; an array, or a memory map of a file.
+        ``(C, Y, X)`` in the image's own dtype: an array, a memory map of a file, or an array that is read when it is
+        indexed (:class:`~cytomask.lazy_pixels.LazyPixels`).
     channels
         One name per channel.
     pixel_size
@@ -51,7 +50,7 @@ class Image:
     pixel size unknown
     """
 
-    pixels: np.ndarray
+    pixels: np.ndarray | LazyPixels
     channels: tuple[str, ...]
     pixel_size: tuple[float, float] | None = None
     rgb: bool = False
@@ -67,7 +66,7 @@ class Image:
                 fix="use Image.from_array, which settles the axes",
             )
         if 0 in self.pixels.shape:
-            raise _empty(self.pixels.shape, self.source)
+            raise no_pixels(self.pixels.shape, self.source)
         if len(self.channels) != len(self.pixels):
             raise ImageError(
                 "the channel names do not fit the channels",
@@ -114,6 +113,11 @@ class Image:
         """The pixels' dtype, in this machine's byte order."""
         return self.pixels.dtype.newbyteorder("=")
 
+    @property
+    def lazy(self) -> bool:
+        """Whether pixels are read only when they are asked for (rather than being in memory, or mapped)."""
+        return is_lazy(self.pixels)
+
     def window(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
         """Read the rows ``y0`` to ``y1`` and the columns ``x0`` to ``x1`` (half-open) of all channels.
 
@@ -127,11 +131,69 @@ class Image:
         ------
         IndexError
             If the window leaves the image.
+        ImageError
+            If the image is lazy, and its file cannot be read there, or holds NaN or infinite values there.
         """
         if not (0 <= y0 <= y1 <= self.height and 0 <= x0 <= x1 <= self.width):
             raise IndexError(f"the window {y0}:{y1}, {x0}:{x1} leaves the image of {self.height} x {self.width} px")
         # Mapped files may be of the other byte order, or not aligned: kernels want neither.
-        return np.require(np.asarray(self.pixels[:, y0:y1, x0:x1]), self.dtype, ["ALIGNED"])
+        pixels = np.require(np.asarray(self.pixels[:, y0:y1, x0:x1]), self.dtype, ["ALIGNED"])
+        if self.lazy:
+            refuse_what_is_not_finite(pixels, self.source)
+        return pixels
+
+    def sampled(self, step: int) -> np.ndarray:
+        """Read rows ``0, step, 2 step, …`` and columns ``0, step, 2 step, …`` of all channels.
+
+        Returns
+        -------
+        np.ndarray
+            ``(C, ceil(Y / step), ceil(X / step))``, the same whatever the image is stored in; never of a coarser level.
+            Besides it, a few million values are held at a time.
+        """
+        if self.lazy:
+            pixels = np.asarray(self.pixels[:, ::step, ::step])
+            refuse_what_is_not_finite(pixels, self.source)
+            return pixels
+        rows = max(1, CHUNK // (self.n_channels * self.width) // step) * step
+        bands = [self.window(y, min(y + rows, self.height), 0, self.width) for y in range(0, self.height, rows)]
+        # A copy of each reduced band lets go of the band that it was cut from.
+        parts = [np.ascontiguousarray(band[:, ::step, ::step]) for band in bands] if step > 1 else bands
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+    def overview(self, max_side: int) -> Image:
+        """Shrink the image by averaging blocks of pixels, for a look at the whole.
+
+        Parameters
+        ----------
+        max_side
+            Most pixels along either axis.
+
+        Returns
+        -------
+        Image
+            In memory, its pixel size that of the blocks; this image itself, if it is as small as that. Where the file
+            has a pyramid, a coarse level is read instead of the whole image.
+
+        Examples
+        --------
+        >>> image = Image.from_array(np.arange(12, dtype=np.uint8).reshape(3, 4), pixel_size=(0.5, 0.5))
+        >>> small = image.overview(2)
+        >>> small.pixels.tolist(), small.pixel_size
+        ([[[2, 4], [8, 10]]], (1.0, 1.0))
+        """
+        shrink = -(-max(self.shape) // max_side)
+        if shrink <= 1:
+            return self
+        height, width = shrunk_shape(self.shape, shrink)
+        pixels = np.empty((self.n_channels, height, width), self.dtype)
+        step = band_rows(self.pixels, shrink)
+        for y in range(0, height, step):
+            pixels[:, y : y + step] = shrunk_rows(self.pixels, shrink, y, min(height, y + step))
+        refuse_what_is_not_finite(pixels, self.source)
+        size = (self.pixel_size[0] * shrink, self.pixel_size[1] * shrink) if self.pixel_size else None
+        told = f"{self.resolved}; shrunk to {height} x {width} px, each the mean of {shrink} x {shrink}"
+        return replace(self, pixels=pixels, pixel_size=size, resolved=told)
 
     def select(self, indices: Sequence[int]) -> Image:
         """Keep some channels, in the order given (the pixels are not copied where that can be avoided).
@@ -144,7 +206,11 @@ class Image:
         if chosen == list(range(self.n_channels)):
             return self
         step = chosen[1] - chosen[0] if len(chosen) > 1 else 1
-        if step > 0 and all(b - a == step for a, b in pairwise(chosen)):
+        pixels: np.ndarray | LazyPixels
+        if self.lazy:
+            view = self.pixels if isinstance(self.pixels, ChannelView) else ChannelView(self.pixels, "CYX")
+            pixels = view.select(chosen)
+        elif step > 0 and all(b - a == step for a, b in pairwise(chosen)):
             pixels = self.pixels[chosen[0] : chosen[-1] + 1 : step]
         else:
             pixels = self.pixels[np.array(chosen)]
@@ -193,7 +259,7 @@ class Image:
     @classmethod
     def from_array(
         cls,
-        array: np.ndarray,
+        array: np.ndarray | LazyPixels,
         *,
         axes: str | None = None,
         channels: Sequence[str] | None = None,
@@ -208,7 +274,7 @@ class Image:
         ----------
         array
             Two or three axes and any further ones of length 1; numbers of any real dtype, or bool (which becomes 0
-            and 1 in uint8). It is not copied.
+            and 1 in uint8). It is not copied; what is not in memory (zarr, HDF5 and the like) is not read.
         axes
             One letter per axis: Y, X, C (channels), S (the samples of a colour picture), any other letter for an axis
             of length 1. None: two axes are YX; of three, a last axis of 3 or 4 is the colour (YXS); otherwise the
@@ -228,30 +294,32 @@ class Image:
         Raises
         ------
         ImageError
-            If the axes cannot be settled, the image is empty or complex, or holds NaN or infinite values.
+            If the axes cannot be settled, the image is empty or complex, or holds NaN or infinite values. (A lazy one
+            is searched for these window by window, when it is read.)
 
         Examples
         --------
         >>> Image.from_array(np.zeros((40, 30, 3), np.uint8)).channels
         ('red', 'green', 'blue')
         """
-        pixels = array if isinstance(array, np.memmap) else np.asarray(array)
+        pixels = array if isinstance(array, np.memmap) or is_lazy(array) else np.asarray(array)
         notes = list(told)
-        _refuse_what_is_no_number(pixels, source)
+        refuse_what_is_no_number(pixels, source)
         if 0 in pixels.shape:
-            raise _empty(pixels.shape, source)
+            raise no_pixels(pixels.shape, source)
         if pixels.dtype == bool:
-            pixels = pixels.view(np.uint8)
+            # A lazy one is turned round by its view.
+            pixels = pixels.view(np.uint8) if isinstance(pixels, np.ndarray) else pixels
             notes.append("no and yes are read as 0 and 1")
         if axes is None:
-            axes, pixels, reason = _axes_by_shape(pixels, source)
+            axes, pixels, reason = axes_by_shape(pixels, source)
         else:
             axes, reason = check_axes(axes, pixels.shape, source), "as told"
         if not told:
             notes.insert(0, f"axes {axes}: {reason}")
-        pixels, samples = _channels_first(axes, pixels, source)
+        pixels, samples = channels_first(axes, pixels, source)
         if samples == 4:
-            pixels = pixels[:3]
+            pixels = pixels.select([0, 1, 2]) if isinstance(pixels, ChannelView) else pixels[:3]
             notes.append("the fourth sample is taken for transparency and dropped")
         is_rgb = samples in (3, 4) if rgb is None else rgb
         if channels is not None:
@@ -260,134 +328,14 @@ class Image:
             names = RGB
         else:
             names = ("grey",) if len(pixels) == 1 else tuple(f"channel {i}" for i in range(len(pixels)))
-        _refuse_what_is_not_finite(pixels, source)
+        if isinstance(pixels, np.ndarray):
+            refuse_what_is_not_finite(pixels, source)
         image = cls(pixels, names, pixel_size, is_rgb, source)
         return replace(image, resolved=_sentence(pixels, names, is_rgb, pixel_size, notes))
 
 
-def check_axes(axes: str, shape: tuple[int, ...], source: Path | None) -> str:
-    """Compare axes that a person or a file tells with the shape of the array.
-
-    Raises
-    ------
-    ImageError
-        If they do not fit, lack Y or X, or name an axis twice.
-    """
-    letters = axes.strip().upper()
-    if not letters.isalpha() or len(set(letters)) != len(letters) or not {"Y", "X"} <= set(letters):
-        raise ImageError(
-            "the axes are not understood",
-            where=source,
-            found=repr(axes),
-            expected="each letter once, with Y and X among them: YX, CYX, YXC, YXS, ZYX, TYX, ZCYX …",
-        )
-    if len(letters) != len(shape):
-        raise ImageError(
-            "the axes do not fit the image",
-            where=source,
-            found=f"axes {letters} for an array of shape {shape}",
-            expected=f"{len(shape)} letters",
-            fix="give one letter per axis, in the order of the shape",
-        )
-    return letters
-
-
-def _axes_by_shape(pixels: np.ndarray, source: Path | None) -> tuple[str, np.ndarray, str]:
-    """Settle the axes by the shape alone: the letters, the array without axes of length 1, and the reason."""
-    if pixels.ndim > 3:
-        first_of_last_two = pixels.ndim - 2
-        pixels = pixels.squeeze(tuple(i for i in range(first_of_last_two) if pixels.shape[i] == 1))
-    shape = pixels.shape
-    if len(shape) == 2:
-        return "YX", pixels, "the only two axes"
-    if len(shape) == 3:
-        if shape[2] in (3, 4) and min(shape[:2]) > shape[2]:
-            return "YXS", pixels, f"a last axis of {shape[2]} is taken for colour"
-        for letters, size, place in (("CYX", shape[0], "first"), ("YXC", shape[2], "last")):
-            if size == min(shape) and size <= FEW_CHANNELS:
-                return letters, pixels, f"the short {place} axis is taken for channels"
-    raise ImageError(
-        "the axes of the image are not clear",
-        where=source,
-        found=f"an array of shape {shape}",
-        expected=f"two axes, or three of which the first or last has at most {FEW_CHANNELS} planes, the channels",
-        fix="tell the axes (--axes CYX; or --axes ZYX --plane N for one plane of a stack)",
-    )
-
-
-def _channels_first(axes: str, pixels: np.ndarray, source: Path | None) -> tuple[np.ndarray, int]:
-    """Drop axes of length 1 and bring the others into the order C, Y, X; also tell how many samples a colour has."""
-    others = [i for i, letter in enumerate(axes) if letter not in "YXCS"]
-    if any(pixels.shape[i] > 1 for i in others):
-        raise ImageError(
-            "the array is a stack, not one plane",
-            where=source,
-            found=", ".join(f"{letter}={size}" for letter, size in zip(axes, pixels.shape)),
-            expected="length 1 along every axis other than Y, X and the channels",
-            fix="choose one plane",
-        )
-    pixels = pixels[tuple(0 if i in others else slice(None) for i in range(len(axes)))]
-    letters = [letter for letter in axes if letter in "YXCS"]
-    for letter in "CS":
-        if letter not in letters:
-            letters, pixels = [letter, *letters], pixels[None]
-    pixels = np.transpose(pixels, [letters.index(letter) for letter in "CSYX"])
-    n_channels, samples = pixels.shape[:2]
-    if samples == 1:
-        return pixels[:, 0], 1
-    if n_channels == 1:
-        return pixels[0], samples
-    # Several channels of several samples each: no one colour picture.
-    return pixels.reshape(-1, *pixels.shape[2:]), 1
-
-
-def _refuse_what_is_no_number(pixels: np.ndarray, source: Path | None) -> None:
-    if pixels.dtype.kind in "buif" and pixels.dtype.itemsize <= 8:
-        return
-    fix = "take its magnitude first" if pixels.dtype.kind == "c" else None
-    raise ImageError(
-        "the pixels are not plain numbers",
-        where=source,
-        found=f"dtype {pixels.dtype}",
-        expected="integers, or floats of at most 64 bits",
-        fix=fix,
-    )
-
-
-def _refuse_what_is_not_finite(pixels: np.ndarray, source: Path | None) -> None:
-    """Search floats for NaN and infinite values, some rows at a time so that little memory is needed."""
-    if pixels.dtype.kind != "f":
-        return
-    nans = infinite = 0
-    step = max(1, _CHUNK // (pixels.shape[0] * pixels.shape[2]))
-    for row in range(0, pixels.shape[1], step):
-        part = np.asarray(pixels[:, row : row + step])
-        finite = np.isfinite(part)
-        if not finite.all():
-            bad = part[~finite]
-            nans += int(np.isnan(bad).sum())
-            infinite += int(np.isinf(bad).sum())
-    if nans or infinite:
-        raise ImageError(
-            "the image holds values that are no numbers",
-            where=source,
-            found=f"{nans} NaN and {infinite} infinite of {pixels.size} values",
-            expected="finite values only",
-            fix="replace them (for instance by 0 or the median) and save the image again",
-        )
-
-
-def _empty(shape: tuple[int, ...], source: Path | None) -> ImageError:
-    return ImageError(
-        "the image has no pixels",
-        where=source,
-        found=f"shape {' x '.join(str(size) for size in shape)}",
-        fix="export the image again",
-    )
-
-
 def _sentence(
-    pixels: np.ndarray,
+    pixels: np.ndarray | LazyPixels,
     names: tuple[str, ...],
     rgb: bool,
     pixel_size: tuple[float, float] | None,
@@ -404,16 +352,4 @@ def _sentence(
     if pixel_size is not None:
         y, x = (f"{length:.4g}" for length in pixel_size)
         size = f"pixel size {y} µm" if y == x else f"pixel size {y} x {x} µm (y by x)"
-    return "; ".join([f"{kind} of {height} x {width} px (y by x), {_depth(pixels)}", *notes, size])
-
-
-def _depth(pixels: np.ndarray) -> str:
-    """Name the dtype, and how many of its bits are used (by bands of rows, so that a mapped file is not read whole)."""
-    name = str(pixels.dtype.newbyteorder("="))
-    if pixels.dtype.kind != "u" or pixels.dtype.itemsize == 1:
-        return name
-    count, height, width = pixels.shape
-    band = min(height, max(1, _CHUNK // (_BANDS * count * width)))
-    starts = {round(start) for start in np.linspace(0, height - band, _BANDS)}
-    bits = max(int(pixels[:, start : start + band].max()) for start in starts).bit_length()
-    return f"{name} ({bits}-bit values)" if 0 < bits < 8 * pixels.dtype.itemsize else name
+    return "; ".join([f"{kind} of {height} x {width} px (y by x), {depth(pixels)}", *notes, size])

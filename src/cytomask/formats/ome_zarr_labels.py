@@ -105,7 +105,7 @@ class LabelZarrWriter:
         path = Path(path)
         _check(path, shape, chunk, np.dtype(dtype), version)
         _make_room(path, overwrite)
-        state = {
+        state: dict[str, Any] = {
             "complete": False,
             "version": version,
             "name": name,
@@ -326,7 +326,7 @@ def _create_level(group: zarr.Group, level: int, shape: tuple[int, int], chunk: 
         fill_value=0,
         overwrite=True,
         chunk_key_encoding={"name": "v2" if old_format else "default", "separator": "/"},
-        **({} if old_format else {"dimension_names": ["y", "x"]}),
+        dimension_names=None if old_format else ["y", "x"],
     )
 
 

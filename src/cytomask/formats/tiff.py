@@ -15,7 +15,8 @@ from cytomask.errors import CytomaskError, ImageError
 from cytomask.formats.limits import check_unpacked_size
 from cytomask.formats.tiff_metadata import read_metadata
 from cytomask.formats.tiff_structure import check_tiff_structure, truncated
-from cytomask.image import FEW_CHANNELS, Image, check_axes
+from cytomask.image import Image
+from cytomask.image_axes import FEW_CHANNELS, check_axes
 
 _JPEG = {tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.OJPEG}
 
