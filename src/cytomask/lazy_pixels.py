@@ -63,13 +63,14 @@ def coarser_levels(array: object) -> tuple[Any, ...]:
 
 
 def chunk_shape(array: Any) -> tuple[int, ...]:
-    """How many elements along each axis are stored together; where it is not told, some whole rows."""
-    chunks = getattr(array, "chunks", None)
+    """How many elements along each axis are read together; a lazy array that does not tell it is read by rows."""
     shape = tuple(int(size) for size in array.shape)
-    if isinstance(chunks, tuple) and len(chunks) == len(shape) and all(isinstance(c, int | np.integer) for c in chunks):
-        return tuple(max(1, min(int(c), size)) for c, size in zip(chunks, shape))
-    return tuple(1 if axis < len(shape) - 2 else min(_ROWS, size) if axis < len(shape) - 1 else size
-                 for axis, size in enumerate(shape))  # fmt: skip
+    if not is_lazy(array):
+        return (1,) * len(shape)
+    chunks = getattr(array, "chunks", None)
+    if not isinstance(chunks, tuple) or not all(isinstance(c, int | np.integer) for c in chunks):
+        chunks = (*[1] * (len(shape) - 2), _ROWS, *shape[-1:])
+    return tuple(max(1, min(int(c), size)) for c, size in zip(chunks, shape))
 
 
 def indexed(array: Any, index: Sequence[int | slice]) -> Any:

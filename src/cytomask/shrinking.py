@@ -97,6 +97,8 @@ def _starts(length: int, level_length: int, shrink: int, first: int, last: int) 
 def _means(window: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Average the blocks that begin at some rows and columns; two that begin at one place are that place."""
     counts = [np.maximum(np.diff(starts, append=size), 1) for starts, size in zip((rows, columns), window.shape[1:])]
+    if (len(rows), len(columns)) == window.shape[1:]:
+        return window
     out = np.empty((len(window), len(rows), len(columns)), window.dtype)
     for plane, means in zip(window, out):
         total = np.add.reduceat(np.add.reduceat(plane, rows, 0, np.float64), columns, 1)

@@ -192,7 +192,7 @@ def test_a_memory_mapped_image_is_read_by_bands(tmp_path: Path, monkeypatch: pyt
         windows.append((y0, y1))
         return read(self, y0, y1, x0, x1)
 
-    monkeypatch.setattr("cytomask.data.normalise.BAND_PIXELS", 2000)
+    monkeypatch.setattr("cytomask.image.CHUNK", 2000)
     monkeypatch.setattr(Image, "window", watched)
     found = statistics(mapped, PercentileNormalisation(), max_pixels=5000)
     assert len(windows) > 5

@@ -98,7 +98,7 @@ def test_bands_do_not_show(monkeypatch: pytest.MonkeyPatch, axes: str, shrink: i
     shape = {"YX": (50, 41), "YXS": (50, 41, 3), "CYX": (4, 50, 41)}[axes]
     image = Image.from_array(np.random.default_rng(0).integers(0, 4096, shape, dtype=np.uint16), axes=axes)
     whole = show(image, shrink=shrink)
-    monkeypatch.setattr("cytomask.reporting.display._BAND", 1)
+    monkeypatch.setattr("cytomask.shrinking._BAND", 1)
     np.testing.assert_array_equal(show(image, shrink=shrink), whole)
     assert whole.shape == ((50, 41, 3) if shrink == 1 else (17, 14, 3))
 

@@ -198,7 +198,7 @@ def test_a_preview_is_small_and_keeps_every_object() -> None:
 def test_memory_beside_the_picture_is_a_byte_per_pixel_and_bands(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("cytomask.reporting.display._BAND", 50_000)
+    monkeypatch.setattr("cytomask.shrinking._BAND", 50_000)
     monkeypatch.setattr("cytomask.reporting.display._SAMPLE", 10_000)
     pixels = np.memmap(tmp_path / "pixels", np.uint16, "w+", shape=(1, 1500, 2000))
     pixels[:] = np.arange(2000)

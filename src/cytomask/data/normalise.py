@@ -18,8 +18,6 @@ from cytomask.image import Image
 
 #: Pixels per channel that the statistics look at; larger images are sampled evenly.
 MAX_PIXELS = 4_000_000
-#: Pixels (channels included) that are read at a time when an image is sampled.
-BAND_PIXELS = 8_000_000
 
 
 class _Method(BaseModel):
@@ -143,7 +141,8 @@ def statistics(image: Image, config: Normalisation, max_pixels: int = MAX_PIXELS
     Parameters
     ----------
     image
-        An image of any real dtype; a large one is read by bands of rows.
+        An image of any real dtype; a large one is read by parts. Coarser levels of a pyramid are not looked at: the
+        same pixels give the same statistics, whatever file they are in.
     config
         The method.
     max_pixels
@@ -200,10 +199,7 @@ def _sample(image: Image, max_pixels: int) -> np.ndarray:
     step = max(1, int(np.ceil(np.sqrt(height * width / max_pixels))))
     while -(-height // step) * -(-width // step) > max_pixels:
         step += 1
-    rows = max(1, BAND_PIXELS // (image.n_channels * width) // step) * step
-    bands = [image.window(y, min(y + rows, height), 0, width)[:, ::step, ::step] for y in range(0, height, rows)]
-    # A copy of each reduced band lets go of the band that it was cut from.
-    return bands[0] if len(bands) == 1 else np.concatenate([np.ascontiguousarray(band) for band in bands], axis=1)
+    return image.sampled(step)
 
 
 def _check_finite(channels: np.ndarray, image: Image) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from cytomask.image import Image
+from cytomask.lazy_pixels import coarser_levels
+from cytomask.shrinking import band_rows, shrunk_rows, shrunk_shape
 
 #: Colours of the channels of a composite: two make magenta and green, which the colour-blind tell apart as well.
 CHANNEL_COLOURS = (
@@ -18,8 +20,8 @@ CHANNEL_COLOURS = (
 STRETCH, COLOUR_STRETCH = (0.5, 99.8), (0.1, 99.9)
 #: A picture darker than this on average (of 1) is brightened towards it, by a gamma not below GAMMA.
 DARK, GAMMA = 0.16, 0.6
-#: Values from which percentiles are computed, and values of a band of rows held at a time.
-_SAMPLE, _BAND = 1_000_000, 4_000_000
+#: Values from which percentiles are computed.
+_SAMPLE = 1_000_000
 
 
 def show(image: Image, *, channels: Sequence[str | int] | None = None, shrink: int = 1) -> np.ndarray:
@@ -35,7 +37,7 @@ def show(image: Image, *, channels: Sequence[str | int] | None = None, shrink: i
     channels
         Channels to show, by name or number; None for all.
     shrink
-        Average blocks of ``shrink`` by ``shrink`` pixels.
+        Average blocks of ``shrink`` by ``shrink`` pixels. Where the image has a pyramid, a coarse level is shown.
 
     Returns
     -------
@@ -51,15 +53,15 @@ def show(image: Image, *, channels: Sequence[str | int] | None = None, shrink: i
     """
     if channels is not None:
         image = image.select([image.channel_index(name) for name in channels])
-    height, width = image.shape
-    rows = max(1, _BAND // (image.n_channels * width * shrink)) * shrink
+    height, width = shrunk_shape(image.shape, shrink)
+    rows = band_rows(image.pixels, shrink)
     tones = _tones(image)
     mixed = None if image.rgb or image.n_channels == 1 else _mixture(image, tones)
-    picture = np.empty((math.ceil(height / shrink), math.ceil(width / shrink), 3), np.uint8)
+    picture = np.empty((height, width, 3), np.uint8)
     for y in range(0, height, rows):
-        band = image.window(y, min(height, y + rows), 0, width)
-        planes = [_toned(_block_mean(plane, shrink), tone) for plane, tone in zip(band, tones)]
-        out = picture[y // shrink : y // shrink + len(planes[0])]
+        out = picture[y : y + rows]
+        band = shrunk_rows(image.pixels, shrink, y, y + len(out))
+        planes = [_toned(plane, tone) for plane, tone in zip(band, tones)]
         if mixed is not None:
             out[:] = _mix(planes, mixed)
         else:
@@ -86,9 +88,13 @@ def _tones(image: Image) -> list[tuple[float, float, float]]:
 
 
 def _sample(image: Image) -> np.ndarray:
-    """Values spread evenly over the image, float32 ``(C, M)``."""
+    """Values spread evenly over the image, or over a coarse level of its pyramid; float32 ``(C, M)``."""
     step = max(1, math.ceil(math.sqrt(image.height * image.width / _SAMPLE)))
-    return np.asarray(image.pixels[:, ::step, ::step]).astype(np.float32).reshape(image.n_channels, -1)
+    if step > 1 and coarser_levels(image.pixels):
+        values = np.asarray(image.overview(-(-max(image.shape) // step)).pixels)
+    else:
+        values = image.sampled(step)
+    return values.astype(np.float32).reshape(image.n_channels, -1)
 
 
 def _toned(plane: np.ndarray, tone: tuple[float, float, float]) -> np.ndarray:
@@ -126,19 +132,3 @@ def _mix(planes: Sequence[np.ndarray], mixture: np.ndarray) -> np.ndarray:
             if light[c]:
                 total[..., c] += (np.arange(256, dtype=np.float32) * light[c])[plane]
     return np.minimum(total, 255).astype(np.uint8)
-
-
-def _block_mean(plane: np.ndarray, size: int) -> np.ndarray:
-    """Average blocks of ``size`` by ``size``; those at the far edges may be smaller.
-
-    Examples
-    --------
-    >>> _block_mean(np.array([[0, 2, 5], [4, 2, 7]], np.uint8), 2)
-    array([[2, 6]], dtype=uint8)
-    """
-    if size == 1:
-        return plane
-    starts = [np.arange(0, length, size) for length in plane.shape]
-    total = np.add.reduceat(np.add.reduceat(plane, starts[0], 0, np.float64), starts[1], 1)
-    counts = [np.diff(np.append(start, length)) for start, length in zip(starts, plane.shape)]
-    return (total / (counts[0][:, None] * counts[1])).astype(plane.dtype)
