@@ -91,11 +91,11 @@ _ROWS = (
     _row("cvat", "CVAT for images XML", "cvat_xml", "file", ".xml",
          "overlap pieces holes pixels classes empty"),
     _row("labelbox", "Labelbox NDJSON", "labelbox_ndjson", "file", ".ndjson",
-         "overlap classes empty"),
+         "overlap pieces holes pixels classes empty"),
     _row("imagej-rois", "ImageJ ROI zip", "imagej_rois", "folder", "",
-         "overlap pieces holes pixels classes scores", told_size=False),
+         "overlap pieces holes pixels classes scores ids empty", told_size=False),
     _row("qupath", "QuPath GeoJSON", "qupath_geojson", "folder", "",
-         "overlap pieces holes pixels classes scores", told_size=False),
+         "overlap pieces holes pixels classes scores ids empty", told_size=False),
     _row("cellpose", "Cellpose _seg.npy", "cellpose_seg", "folder", "", "pieces holes pixels ids empty"),
 )  # fmt: skip
 
