@@ -20,6 +20,7 @@ from typing import Literal
 #: What an annotation may have, in words that complete "the format cannot hold …".
 FEATURES = {
     "overlap": "objects that overlap",
+    "class-overlap": "objects of different classes that overlap",
     "pieces": "objects in several pieces",
     "holes": "objects with holes",
     "pixels": "masks exact to the pixel",
@@ -70,6 +71,8 @@ def _row(
     name: str, title: str, module: str, kind: Literal["file", "folder"], suffix: str, holds: str, told_size: bool = True
 ) -> AnnotationFormat:
     words = frozenset(holds.split())
+    if "overlap" in words:
+        words |= {"class-overlap"}
     assert words <= FEATURES.keys(), f"{name}: {words - FEATURES.keys()}"
     return AnnotationFormat(name, title, module, kind, suffix, words, told_size)
 
@@ -79,7 +82,7 @@ _ROWS = (
     _row("masks", "one binary mask per object (Kaggle 2018)", "mask_folder", "folder", "",
          "overlap pieces holes pixels empty"),
     _row("class-labels", "one instance TIFF per class", "class_label_folder", "folder", "",
-         "pieces holes pixels ids classes empty"),
+         "class-overlap pieces holes pixels ids classes empty"),
     _row("coco", "COCO JSON", "coco_json", "file", ".json",
          "overlap pieces holes pixels classes scores crowd ids empty"),
     _row("coco-results", "COCO results JSON", "coco_results", "file", ".json",

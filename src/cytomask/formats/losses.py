@@ -47,9 +47,11 @@ class Losses:
         if "overlap" not in self.holds:
             first, second, pixels = intersections(objects, objects)
             apart = first < second
+            if "class-overlap" in self.holds:
+                apart &= objects.classes[first] == objects.classes[second]
             found["overlap"] = len(np.unique(np.concatenate([first[apart], second[apart]])))
             found["shared pixels"] = int(pixels[apart].sum())
-            found["hidden"] = _hidden(objects) if found["overlap"] else 0
+            found["hidden"] = _hidden(objects, "class-overlap" in self.holds) if found["overlap"] else 0
         if "pieces" not in self.holds or "holes" not in self.holds:
             pieces, holes = _pieces_and_holes(objects)
             found |= {"pieces": int((pieces > 1).sum()), "holes": int((holes > 0).sum())}
@@ -98,9 +100,10 @@ class Losses:
         return _many(self.images[feature], "image")
 
 
-def _hidden(objects: Instances) -> int:
-    """How many objects have no pixel left in a label image."""
-    shown = np.unique(objects.to_labels())
+def _hidden(objects: Instances, by_class: bool) -> int:
+    """How many objects have no pixel left in a label image, or in one for each class."""
+    painted = objects.to_class_masks().values() if by_class else [objects.to_labels()]
+    shown = np.unique(np.concatenate([np.unique(labels) for labels in painted]))
     return int(((objects.areas() > 0) & ~np.isin(objects.ids, shown)).sum())
 
 
