@@ -11,7 +11,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from cytomask.errors import ConfigError, LabelError
-from cytomask.evaluation.coco import COCO_AREAS, CocoSettings, coco_metrics, notice_of_crowding
+from cytomask.evaluation.coco import coco_metrics
+from cytomask.evaluation.coco_settings import AREAS, CocoSettings, notice_of_crowding
 from cytomask.instances import Instances
 
 NAMES = ("a", "b", "c")
@@ -88,8 +89,8 @@ def by_pycocotools(
     data.createIndex()
     evaluation = COCOeval(data, data.loadRes(found), kind)
     evaluation.params.maxDets = list(settings.max_dets)
-    evaluation.params.areaRng = [[0, 1e10], *(list(limits) for limits in settings.areas.values())]
-    evaluation.params.areaRngLbl = ["all", *settings.areas]
+    evaluation.params.areaRng = [[0, 1e10], *(list(limits) for limits in settings.ranges().values())]
+    evaluation.params.areaRngLbl = ["all", *settings.ranges()]
     evaluation.evaluate()
     evaluation.accumulate()
     return {"precision": evaluation.eval["precision"], "recall": evaluation.eval["recall"]}
@@ -109,7 +110,7 @@ def assert_equal_to_coco(sides: Sides, kind: Literal["segm", "bbox"], settings: 
         "AP75": mean(precision[5, :, :, 0, -1]),
         "AR": mean(recall[:, :, 0, -1]),
     }
-    for k, name in enumerate(settings.areas, start=1):
+    for k, name in enumerate(settings.ranges(), start=1):
         figures[f"AP{name}"] = mean(precision[:, :, :, k, -1])
         figures[f"AR{name}"] = mean(recall[:, :, k, -1])
     for name, value in figures.items():
@@ -190,7 +191,7 @@ def test_wrong_settings() -> None:
             CocoSettings(max_dets=wrong)
     with pytest.raises(ConfigError, match="area range"):
         CocoSettings(areas={"s": (10, 5)})
-    assert CocoSettings().areas == COCO_AREAS
+    assert CocoSettings().ranges() == AREAS["cells"]
 
 
 def test_wrong_instances() -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cytomask.errors import DataError, LabelError
-from cytomask.evaluation.coco import CocoSettings, coco_metrics, notice_of_crowding
+from cytomask.evaluation.coco import coco_metrics
+from cytomask.evaluation.coco_settings import CocoSettings, notice_of_crowding
 from cytomask.evaluation.confidence import Bootstrap
 from cytomask.evaluation.definitions import DEFINITIONS
 from cytomask.evaluation.image_scores import ImageScores, Pair, score_image

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cytomask._version import __version__
-from cytomask.evaluation.coco import CocoSettings
+from cytomask.evaluation.coco_settings import CocoSettings
 from cytomask.evaluation.confidence import Bootstrap
 from cytomask.evaluation.matching import THRESHOLDS
 from cytomask.evaluation.metrics import Evaluation, evaluate_pairs
