@@ -16,7 +16,7 @@ import numpy as np
 
 from cytomask.errors import DataError, LabelError
 from cytomask.formats.annotation import Annotation
-from cytomask.formats.coco_objects import as_key, drawable, read_objects, told_size
+from cytomask.formats.coco_objects import as_key, drawable, mask_size, read_objects, told_size
 from cytomask.formats.image_finder import ImageFinder, plain_name
 from cytomask.formats.json_elements import Element, JsonFile
 
@@ -107,14 +107,9 @@ class CocoIndex:
     def _shape(self, image: CocoImage, entries: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
         if image.size is not None:
             return image.size
-        for entry in entries:
-            code = entry.get("segmentation")
-            size = code.get("size") if isinstance(code, Mapping) else None
-            if isinstance(size, list) and len(size) == 2:
-                found = told_size({"height": size[0], "width": size[1]}, str(self.file.path))
-                if found is not None:
-                    return found
-        return self.finder.size_of(image.file_name or image.key, self.file.path)
+        sizes = (mask_size(entry, str(self.file.path)) for entry in entries)
+        found = next((size for size in sizes if size is not None), None)
+        return found or self.finder.size_of(image.file_name or image.key, self.file.path)
 
 
 def index_coco(path: Path, finder: ImageFinder) -> CocoIndex:

@@ -15,7 +15,7 @@ from cytomask.instances import Instances
 MOST_PIXELS = 2**33
 #: A box of the file is believed where no side is farther than this from the outline's or the mask's own, in pixels.
 NEAR = 2.0
-Boxes = Literal["near", "xywh", "xyxy", "masks"]
+Boxes = Literal["near", "given", "masks"]
 
 
 def as_key(value: Any) -> str | None:
@@ -64,6 +64,15 @@ def told_size(entry: Mapping[str, Any], where: str) -> tuple[int, int] | None:
             expected=f"at most {MOST_PIXELS} pixels",
         )  # fmt: skip
     return height, width
+
+
+def mask_size(entry: Mapping[str, Any], where: str) -> tuple[int, int] | None:
+    """Height and width of the image that an annotation's run-length code tells; None where it is no such code."""
+    code = entry.get("segmentation")
+    size = code.get("size") if isinstance(code, Mapping) else None
+    if not isinstance(size, list) or len(size) != 2:
+        return None
+    return told_size({"height": size[0], "width": size[1]}, where)
 
 
 def box_of(entry: Mapping[str, Any]) -> list[float] | None:
@@ -147,8 +156,8 @@ def read_objects(
     where
         File and image, named in errors.
     boxes
-        What ``bbox`` means: ``"xywh"``; ``"xyxy"``; ``"near"``, x, y, width, height, believed where it fits the
-        outline or the mask; ``"masks"``, nothing.
+        Whether to believe ``bbox`` (x, y, width, height): ``"given"``; ``"near"``, where it fits the outline or the
+        mask; ``"masks"``, never.
 
     Raises
     ------
@@ -217,7 +226,5 @@ def _box(entry: Mapping[str, Any], boxes: Boxes) -> list[float]:
     box = box_of(entry)
     if box is None or boxes == "masks":
         return [np.nan] * 4
-    x0, y0, x1, y1 = box
-    if boxes != "xyxy":
-        x1, y1 = x0 + x1, y0 + y1
-    return [y0, x0, y1, x1]
+    x0, y0, width, height = box
+    return [y0, x0, y0 + height, x0 + width]

@@ -85,13 +85,7 @@ class _Writer:
                 "two images have one name", where=self.path, found=annotation.name, fix="rename one of them"
             )
         self.names.add(annotation.name)
-        wanted = as_count(annotation.facts.get(IMAGE_ID))
-        number = wanted if wanted is not None and wanted not in self.image_ids else None
-        if number is None:
-            number = max(self.image_ids, default=0) + 1 if wanted is not None else len(self.images) + 1
-            while number in self.image_ids:
-                number += 1
-        self.image_ids.add(number)
+        number = image_id(annotation, self.image_ids)
         height, width = annotation.instances.shape
         entry: dict[str, Any] = {
             "id": number,
@@ -126,6 +120,15 @@ class _Writer:
 
     def licences(self) -> list[dict[str, Any]]:
         return [{"id": number, "name": name, "url": ""} for name, number in self.licence_ids.items()]
+
+
+def image_id(annotation: Annotation, used: set[int]) -> int:
+    """Id of an image that no other has: its own where that is free; added to the used ones."""
+    number = as_count(annotation.facts.get(IMAGE_ID)) or len(used) + 1
+    if number in used:
+        number = max(used) + 1
+    used.add(number)
+    return number
 
 
 def segmentations(objects: Instances, crowd: frozenset[int] = frozenset()) -> list[Any]:
