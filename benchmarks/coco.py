@@ -138,7 +138,9 @@ def by_faster(truths: list[Instances], true: list[Any], found: list[Any], kind: 
     from faster_coco_eval import COCO, COCOeval_faster
 
     data = COCO({**head(truths), "annotations": [dict(one) for one in true]})
-    results = COCO({**head(truths), "annotations": [dict(one) for one in found]})
+    # Of predictions compared by box, COCO takes the box for the area.
+    own = [{**one, "area": one["bbox"][2] * one["bbox"][3]} if kind == "bbox" else dict(one) for one in found]
+    results = COCO({**head(truths), "annotations": own})
     evaluation = configure(COCOeval_faster(data, results, iouType=kind))
     evaluation.evaluate()
     evaluation.accumulate()
@@ -193,8 +195,8 @@ def main() -> None:
     sets = {
         "LIVECell": read_coco(options.data / "livecell" / "train.json"),
         "platelets": read_coco(options.data / "platelet_em" / "train.json"),
-        "crowds, 1 class": generated(rng, 4, 2000, 1),
-        "crowds, 3 classes and crowd regions": generated(rng, 4, 2000, 3),
+        "crowds, 1 class": generated(rng, 2, 2000, 1),
+        "crowds, 3 classes and crowd regions": generated(rng, 2, 2000, 3),
     }
     print("| data | objects | kind | cytomask from codes | from instances | pycocotools | faster-coco-eval | largest "
           "difference |\n|---|---|---|---|---|---|---|---|")  # fmt: skip

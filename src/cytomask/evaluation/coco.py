@@ -8,13 +8,12 @@ The figures equal those of pycocotools.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from cytomask.errors import LabelError
-from cytomask.evaluation.coco_curves import SortedMatches, average_precision, precision_recall, recall, sort_matches
+from cytomask.evaluation.coco_curves import SortedMatches, average_precision, precision_recall, recalls, sort_matches
 from cytomask.evaluation.coco_matching import ScoredPairs, match_scored, pair_scored
 from cytomask.evaluation.coco_settings import CocoSettings
 from cytomask.evaluation.confidence import Bootstrap
@@ -110,85 +109,62 @@ def summarise_coco(
         object to find (or no such threshold). With ``bootstrap``, ``confidence_intervals`` repeats the figures with
         ``[low, high]``.
     """
-    found_areas = [image.true_areas[~image.true_crowd] for image in images]
-    ranges = settings.ranges(np.concatenate(found_areas) if found_areas else None)
+    if not images:
+        nothing = Instances.empty((0, 0))
+        images = [pair_scored(nothing, nothing)]
+    ranges = settings.ranges(np.concatenate([image.true_areas[~image.true_crowd] for image in images]))
     n_classes = len(class_names)
     matches = [match_scored(image, settings.thresholds, ranges, n_classes) for image in images]
-    classes = [sort_matches(matches, c) for c in range(1, n_classes + 1)] if images else []
-    table = _Table(classes, settings, list(ranges))
-    figures = _figures(table.values(np.ones((1, len(images)))), class_names, settings)
+    classes = [sort_matches(matches, c) for c in range(1, n_classes + 1)]
+    figures = _figures(classes, np.ones((1, len(images))), class_names, settings, list(ranges))
     result = _map(figures, lambda value: None if np.isnan(value[0]) else float(value[0]))
     for c, name in enumerate(class_names):
-        result["per_class"][name]["n_true"] = int(classes[c].n_true[:, 0].sum()) if classes else 0
+        result["per_class"][name]["n_true"] = int(classes[c].n_true[:, 0].sum())
     if bootstrap is not None and bootstrap.resamples > 0 and len(images) > 1:
         predictions = sum(len(one.scores) for one in classes)
         steps = max(1, predictions * len(settings.thresholds) * (1 + len(ranges)))
         resamples = min(bootstrap.resamples, max(_FEWEST, _WORK // steps))
         weights = bootstrap.weights(len(images))[:resamples]
-        drawn = _figures(table.values(weights), class_names, settings)
+        drawn = _figures(classes, weights, class_names, settings, list(ranges))
         intervals = _map(drawn, lambda value: [None if np.isnan(v) else float(v) for v in bootstrap.interval(value)])
         result["confidence_intervals"] = {**intervals, "resamples": resamples}
     result["max_dets"] = list(settings.max_dets)
     result["areas"] = {name: list(limits) for name, limits in ranges.items()}
     positions = {t: _position(settings.thresholds, t) for t in NAMED_THRESHOLDS.values()}
     result["precision_recall"] = {
-        f"{threshold:.2f}": precision_recall(classes, k)
-        for threshold, k in positions.items()
-        if k is not None and classes
+        f"{threshold:.2f}": precision_recall(classes, k) for threshold, k in positions.items() if k is not None
     }
     return result
 
 
-@dataclass(frozen=True)
-class _Table:
-    """The matches of all classes, and what is computed of them for any weights of the images."""
-
-    classes: Sequence[SortedMatches]
-    settings: CocoSettings
-    ranges: list[str]
-
-    def values(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """``precision`` and ``recall``, ``(R, C, A, T)``, ``recall_by_max_dets`` ``(R, C, M, T)``."""
-        areas, limits = range(1 + len(self.ranges)), self.settings.max_dets
-        if not self.classes:
-            nothing = np.full((len(weights), 1, len(areas), len(self.settings.thresholds)), np.nan)
-            return {
-                "precision": nothing,
-                "recall": nothing,
-                "recall_by_max_dets": np.repeat(nothing[:, :, :1], len(limits), axis=2),
-            }
-        return {
-            "precision": _stack([[average_precision(one, a, weights) for a in areas] for one in self.classes]),
-            "recall": _stack([[recall(one, a, weights, limits[-1]) for a in areas] for one in self.classes]),
-            "recall_by_max_dets": _stack([[recall(one, 0, weights, m) for m in limits] for one in self.classes]),
-        }
-
-
-def _stack(values: list[list[np.ndarray]]) -> np.ndarray:
-    """Bring ``(C, A, R, T)`` into ``(R, C, A, T)``."""
-    return np.moveaxis(np.array(values), 2, 0)
-
-
-def _figures(values: Mapping[str, np.ndarray], class_names: Sequence[str], settings: CocoSettings) -> dict[str, Any]:
+def _figures(
+    classes: Sequence[SortedMatches],
+    weights: np.ndarray,
+    class_names: Sequence[str],
+    settings: CocoSettings,
+    ranges: Sequence[str],
+) -> dict[str, Any]:
     """The figures of each resample, ``(R,)`` each, NaN where there is nothing to find."""
-    precision, by_area = values["precision"], values["recall"]
+    # Resamples, classes, area ranges, thresholds.
+    precision = np.stack([average_precision(one, weights) for one in classes], axis=1)
+    # With the limits of predictions in third place.
+    recall = np.stack([recalls(one, weights, settings.max_dets) for one in classes], axis=1)
     at = {name: _position(settings.thresholds, threshold) for name, threshold in NAMED_THRESHOLDS.items()}
-    nothing = np.full(len(precision), np.nan)
-    ranges = settings.ranges()
+    nothing = np.full(len(weights), np.nan)
     result: dict[str, Any] = {"AP": _mean(precision[:, :, 0])}
-    result |= {name: nothing if k is None else _mean(precision[:, :, 0, [k]]) for name, k in at.items()}
+    result |= {name: nothing if k is None else _mean(precision[:, :, 0, k]) for name, k in at.items()}
     result |= {f"AP{name}": _mean(precision[:, :, a]) for a, name in enumerate(ranges, start=1)}
-    result["AR"] = _mean(by_area[:, :, 0])
-    result |= {f"AR{name}": _mean(by_area[:, :, a]) for a, name in enumerate(ranges, start=1)}
-    by_limit = values["recall_by_max_dets"]
-    result["AR_by_max_dets"] = {str(n): _mean(by_limit[:, :, m]) for m, n in enumerate(settings.max_dets)}
-    result["per_class"] = {}
-    for c, name in enumerate(class_names):
-        if c >= precision.shape[1]:
-            break
-        of_class = {"AP": _mean(precision[:, [c], 0])}
-        of_class |= {key: nothing if k is None else _mean(precision[:, [c], 0, [k]]) for key, k in at.items()}
-        result["per_class"][name] = {**of_class, "AR": _mean(by_area[:, [c], 0])}
+    result["AR"] = _mean(recall[:, :, -1, 0])
+    result |= {f"AR{name}": _mean(recall[:, :, -1, a]) for a, name in enumerate(ranges, start=1)}
+    result["AR_by_max_dets"] = {str(n): _mean(recall[:, :, m, 0]) for m, n in enumerate(settings.max_dets)}
+    result["per_class"] = {
+        name: {
+            "AP": _mean(precision[:, c, 0]),
+            **{key: nothing if k is None else precision[:, c, 0, k] for key, k in at.items()},
+            "AR": _mean(recall[:, c, -1, 0]),
+        }
+        for c, name in enumerate(class_names)
+    }
     return result
 
 

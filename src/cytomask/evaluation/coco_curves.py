@@ -55,8 +55,8 @@ def sort_matches(images: Sequence[ScoredMatches], class_id: int) -> SortedMatche
     return SortedMatches(number[order], scores[order], ranks[order], status[:, :, order], n_true)
 
 
-def average_precision(matches: SortedMatches, area: int, weights: np.ndarray) -> np.ndarray:
-    """Average precision at each threshold, of each resample.
+def average_precision(matches: SortedMatches, weights: np.ndarray) -> np.ndarray:
+    """Average precision for each area range and threshold, of each resample.
 
     Precision at a recall is the best that is reached there or at a higher recall; the average is over 101 recalls.
 
@@ -64,32 +64,39 @@ def average_precision(matches: SortedMatches, area: int, weights: np.ndarray) ->
     ----------
     matches
         Predictions of one class.
-    area
-        Position of the area range; 0 for all areas.
     weights
         float64 ``(R, I)``: how often each image is drawn.
 
     Returns
     -------
     numpy.ndarray
-        float64 ``(R, T)``; NaN where there is nothing to find.
+        float64 ``(R, A, T)``; NaN where there is nothing to find.
     """
-    n_true = weights @ matches.n_true[:, area]
-    values = np.full((len(weights), matches.status.shape[1]), np.nan)
-    for t, status in enumerate(matches.status[area]):
-        counted = status != LEFT_OUT
-        values[:, t] = _average(matches.image[counted], status[counted] == TRUE, weights, n_true)
-    return values
+    return _averages(matches.image, matches.status, np.ascontiguousarray(weights), weights @ matches.n_true)
 
 
-def recall(matches: SortedMatches, area: int, weights: np.ndarray, max_det: int) -> np.ndarray:
-    """Recall at each threshold of the best ``max_det`` predictions of each image, of each resample, ``(R, T)``."""
-    n_images = len(matches.n_true)
-    found = (matches.status[area] == TRUE) & (matches.ranks < max_det)
-    by_image = np.array([np.bincount(matches.image[one], minlength=n_images) for one in found], float)
-    n_true = weights @ matches.n_true[:, area]
-    hits = weights @ by_image.T
-    return np.divide(hits, n_true[:, None], out=np.full(hits.shape, np.nan), where=n_true[:, None] > 0)
+def recalls(matches: SortedMatches, weights: np.ndarray, max_dets: Sequence[int]) -> np.ndarray:
+    """Recall when only the best of each image count, of each resample.
+
+    Parameters
+    ----------
+    matches
+        Predictions of one class.
+    weights
+        float64 ``(R, I)``: how often each image is drawn.
+    max_dets
+        How many predictions of an image count.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 ``(R, M, A, T)``; NaN where there is nothing to find.
+    """
+    limits = np.array(max_dets, np.int64)
+    found = _count_hits(matches.image, matches.ranks, matches.status, limits, len(matches.n_true))
+    n_true = (weights @ matches.n_true)[:, None, :, None]
+    hits = np.moveaxis(np.tensordot(found, weights, axes=(3, 1)), 3, 0)
+    return np.divide(hits, n_true, out=np.full(hits.shape, np.nan), where=n_true > 0)
 
 
 def precision_recall(classes: Sequence[SortedMatches], threshold: int) -> dict[str, list[float]]:
@@ -126,32 +133,60 @@ def precision_recall(classes: Sequence[SortedMatches], threshold: int) -> dict[s
 
 
 @njit(cache=True, nogil=True)
-def _average(image: np.ndarray, is_true: np.ndarray, weights: np.ndarray, n_true: np.ndarray) -> np.ndarray:
-    """One pass per resample: precision can only be best right after a hit, and recall only rises there."""
-    recalls = np.linspace(0.0, 1.0, 101)
-    values = np.full(len(weights), np.nan)
-    best = np.zeros(102)
-    for r in range(len(weights)):
-        if n_true[r] <= 0:
-            continue
-        best[:] = 0
-        right, wrong = 0.0, 0.0
-        reached = 0
-        for d in range(len(image)):
-            weight = weights[r, image[d]]
-            if weight == 0:
-                continue
-            if not is_true[d]:
-                wrong += weight
-                continue
-            right += weight
-            while reached < 101 and recalls[reached] <= right / n_true[r]:
-                reached += 1
-            # The smallest number that 1 can be told from by, so that nothing is divided by 0; as COCO does.
-            best[reached] = max(best[reached], right / (wrong + right + 2.220446049250313e-16))
-        total, highest = 0.0, 0.0
-        for k in range(101, 0, -1):
-            highest = max(highest, best[k])
-            total += highest
-        values[r] = total / 101
+def _count_hits(
+    image: np.ndarray, ranks: np.ndarray, status: np.ndarray, limits: np.ndarray, n_images: int
+) -> np.ndarray:
+    """Hits of each limit, area range, threshold and image, float64 ``(M, A, T, I)``."""
+    n_ranges, n_thresholds, n = status.shape
+    found = np.zeros((len(limits), n_ranges, n_thresholds, n_images))
+    for a in range(n_ranges):
+        for t in range(n_thresholds):
+            for d in range(n):
+                if status[a, t, d] == TRUE:
+                    for m in range(len(limits)):
+                        if ranks[d] < limits[m]:
+                            found[m, a, t, image[d]] += 1
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _averages(image: np.ndarray, status: np.ndarray, weights: np.ndarray, n_true: np.ndarray) -> np.ndarray:
+    n_ranges, n_thresholds, n = status.shape
+    values = np.empty((len(weights), n_ranges, n_thresholds))
+    counted, is_hit = np.empty(n, np.int32), np.empty(n, np.bool_)
+    for a in range(n_ranges):
+        for t in range(n_thresholds):
+            kept = 0
+            for d in range(n):
+                if status[a, t, d] != LEFT_OUT:
+                    counted[kept], is_hit[kept] = image[d], status[a, t, d] == TRUE
+                    kept += 1
+            for r in range(len(weights)):
+                values[r, a, t] = _average(counted[:kept], is_hit[:kept], weights[r], n_true[r, a])
     return values
+
+
+@njit(cache=True, nogil=True)
+def _average(image: np.ndarray, is_hit: np.ndarray, weights: np.ndarray, n_true: float) -> float:
+    """One pass: precision can only be best right after a hit, and recall only rises there."""
+    if n_true <= 0:
+        return np.nan
+    best = np.zeros(len(RECALLS) + 1)
+    right, wrong, reached = 0.0, 0.0, 0
+    for d in range(len(image)):
+        weight = weights[image[d]]
+        if weight == 0:
+            continue
+        if not is_hit[d]:
+            wrong += weight
+            continue
+        right += weight
+        while reached < len(RECALLS) and RECALLS[reached] <= right / n_true:
+            reached += 1
+        # As in COCO, the smallest step from 1 is added, so that nothing is divided by 0.
+        best[reached] = max(best[reached], right / (wrong + right + 2.220446049250313e-16))
+    total, highest = 0.0, 0.0
+    for k in range(len(RECALLS), 0, -1):
+        highest = max(highest, best[k])
+        total += highest
+    return total / len(RECALLS)

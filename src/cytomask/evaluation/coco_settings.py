@@ -1,7 +1,7 @@
 """What COCO metrics depend on: how many predictions count, which sizes are told apart, which IoU is asked for.
 
-COCO's own defaults are for photographs of some ten large objects: the best 100 predictions of an image, and areas cut at
-32² and 96² pixels. On a dense micrograph the first leaves most cells out, and nearly all cells are "small" by the
+COCO's own defaults are for photographs of some ten large objects: the best 100 predictions of an image, and areas cut
+at 32² and 96² pixels. On a dense micrograph the first leaves most cells out, and nearly all cells are "small" by the
 second. The defaults here are those of LIVECell (Edlund et al., Nature Methods 2021), the largest set of cells that is
 scored by COCO's rules: up to 2000 predictions, and areas cut at 18² and 31² pixels.
 """
