@@ -70,7 +70,7 @@ def read_labels(path: str | Path) -> np.ndarray:
             expected="one number per pixel: 0 for the background, another for every object",
             fix="export the labels themselves, not a coloured view of them",
         )
-    return _as_int32(image.pixels[0], path)
+    return as_label_numbers(image.pixels[0], path)
 
 
 def write_labels(path: str | Path, labels: np.ndarray, pixel_size: tuple[float, float] | None = None) -> None:
@@ -155,7 +155,14 @@ def _in_smallest_dtype(labels: np.ndarray, path: Path) -> np.ndarray:
     )
 
 
-def _as_int32(pixels: np.ndarray, path: Path) -> np.ndarray:
+def as_label_numbers(pixels: np.ndarray, path: Path) -> np.ndarray:
+    """Turn the numbers of a label image ``(Y, X)``, as they are stored, into int32; ``path`` is for errors.
+
+    Raises
+    ------
+    LabelError
+        If there are fractions, negative numbers, or numbers above 2147483647.
+    """
     if pixels.dtype.kind == "f" and not (pixels == np.rint(pixels)).all():
         fractions = pixels[pixels != np.rint(pixels)]
         raise LabelError(
