@@ -48,6 +48,22 @@ def predict(
     axes: Annotated[str | None, typer.Option(help="Axes of the files where they are not told: YX, CYX, YXC.")] = None,
     plane: Annotated[int | None, typer.Option(min=0, help="Which plane of a stack or movie to use, from 0.")] = None,
     table_format: Annotated[str, typer.Option(help="csv or parquet.")] = "csv",
+    on_disk: Annotated[
+        bool | None,
+        typer.Option(
+            "--on-disk/--in-memory",
+            help="Work through images on disk, with bounded memory and labels as OME-Zarr "
+            "(default: those of 16384 x 16384 pixels and more).",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool | None,
+        typer.Option(
+            "--resume/--no-resume",
+            help="Leave out images that a finished run with the same settings did, or begin all anew "
+            "(default: go on where a run was broken off).",
+        ),
+    ] = None,
 ) -> None:
     """Segment images: label images, overlays, object tables, COCO results."""
     from cytomask.workflows.predict import predict_images
@@ -70,6 +86,8 @@ def predict(
         axes=axes,
         plane=plane,
         table_format=table_format,
+        on_disk=on_disk,
+        resume=resume,
     )
     for line in summary.lines():
         typer.echo(line)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -142,8 +142,10 @@ def measure(
     return pd.DataFrame(columns)
 
 
-def write_table(path: str | Path, table: pd.DataFrame) -> None:
+def write_table(path: str | Path, table: pd.DataFrame | Iterable[pd.DataFrame]) -> None:
     r"""Write a table as CSV or Parquet, as the file's suffix says; it appears complete or not at all.
+
+    A table too large for memory may come in parts, at least one, of the same columns; only one is held at a time.
 
     In a CSV, numbers have up to ten digits. A text that a spreadsheet program would take for a formula (a file or class
     name beginning with ``=``, ``+``, ``-`` or ``@``) gets an apostrophe before it. Parquet holds everything as it is.
@@ -170,15 +172,29 @@ def write_table(path: str | Path, table: pd.DataFrame) -> None:
             found=suffix or "no suffix",
             expected=".csv or .parquet",
         )
+    parts = iter((table,) if isinstance(table, pd.DataFrame) else table)
     with replacing(target) as temporary:
         if suffix == ".parquet":
-            table.to_parquet(temporary, index=False)
-        else:
-            safe = table.rename(columns=_defused)
-            for name in safe.columns:
-                if not (pd.api.types.is_numeric_dtype(safe[name]) or pd.api.types.is_bool_dtype(safe[name])):
-                    safe[name] = safe[name].map(_defused)
-            safe.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n", encoding="utf-8")
+            _write_parquet(temporary, parts)
+            return
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            for number, part in enumerate(parts):
+                safe = part.rename(columns=_defused)
+                for name in safe.columns:
+                    if not (pd.api.types.is_numeric_dtype(safe[name]) or pd.api.types.is_bool_dtype(safe[name])):
+                        safe[name] = safe[name].map(_defused)
+                safe.to_csv(file, index=False, header=number == 0, float_format="%.10g", lineterminator="\n")
+
+
+def _write_parquet(path: Path, parts: Iterator[pd.DataFrame]) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    first = pa.Table.from_pandas(next(parts), preserve_index=False)
+    with parquet.ParquetWriter(path, first.schema) as writer:
+        writer.write_table(first)
+        for part in parts:
+            writer.write_table(pa.Table.from_pandas(part, schema=first.schema, preserve_index=False))
 
 
 def _defused(value: object) -> object:

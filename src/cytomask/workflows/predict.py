@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import platform
-import shutil
-import sys
-import tempfile
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,83 +22,27 @@ from cytomask.image import Image
 from cytomask.instances import Instances
 from cytomask.measuring.table import measure, write_table
 from cytomask.models.bundle import Bundle
+from cytomask.models.segmenter import Postprocess
 from cytomask.output import output_folder, replacing
 from cytomask.prediction.predictor import Predictor
 from cytomask.progress import say, track, warn
 from cytomask.reporting.overlay import draw_overlay, write_png
+from cytomask.workflows.coco_results import coco_lines, join_lines, split_lines, write_lines
 from cytomask.workflows.model import override_thresholds
 from cytomask.workflows.models import find_model, load_model
+from cytomask.workflows.predict_giant import COCO_LINES_NAME, GIANT_PIXELS, predict_giant
+from cytomask.workflows.predict_progress import ImageProgress, file_identity
+from cytomask.workflows.predict_record import ImageResult, PredictionSummary, count_classes, run_record
 from cytomask.workflows.result_names import name_results, protect_inputs
 
 #: What can be written, and the file's name behind the image's stem.
 OUTPUTS = {"labels": "_labels.tif", "overlay": "_overlay.png", "table": "_objects.{table}", "coco": ""}
+#: The label image of an image that is worked through on disk.
+GIANT_LABELS = "_labels.ome.zarr"
 TABLE_FORMATS = ("csv", "parquet")
 COCO_NAME, RECORD_NAME = "predictions.json", "run.json"
 #: Longer overlays are shrunk: few viewers open them.
 OVERLAY_SIDE = 10_000
-#: Images that are listed one by one in the summary.
-LISTED = 20
-
-
-@dataclass(frozen=True)
-class ImageResult:
-    """What became of one image.
-
-    Attributes
-    ----------
-    path, name
-        The file, and the name that its results bear.
-    counts
-        Objects per class name.
-    scale
-        Network pixels per native pixel, along y and x.
-    told
-        How the image was read, and what was done to make it fit the model.
-    outputs
-        The files written for it.
-    """
-
-    path: Path
-    name: str
-    shape: tuple[int, int]
-    counts: dict[str, int]
-    scale: tuple[float, float]
-    told: tuple[str, ...]
-    outputs: tuple[Path, ...]
-    seconds: float
-
-    @property
-    def n_objects(self) -> int:
-        """All objects, of whatever class."""
-        return sum(self.counts.values())
-
-
-@dataclass(frozen=True)
-class PredictionSummary:
-    """What became of all images."""
-
-    folder: Path
-    images: list[ImageResult]
-    failed: list[tuple[Path, CytomaskError]]
-    seconds: float
-
-    def lines(self) -> list[str]:
-        """The summary for people."""
-        lines = [f"{r.path.name}: {_counted(r.counts)}" for r in self.images[:LISTED]]
-        if len(self.images) > LISTED:
-            lines.append(f"… and {len(self.images) - LISTED} more images")
-        total: Counter[str] = Counter()
-        for result in self.images:
-            total.update(result.counts)
-        if len(self.images) > 1:
-            lines.append(f"{len(self.images)} images: {_counted(total)}")
-        if self.images:
-            names = [path.name for path in self.images[0].outputs] + (["…"] if len(self.images) > 1 else [])
-            lines.append(f"results in {self.folder}: {', '.join(names)}")
-        if self.failed:
-            lines.append(f"{len(self.failed)} of {len(self.images) + len(self.failed)} images could not be segmented:")
-            lines += [f"  {path}: {error.what}" for path, error in self.failed]
-        return lines
 
 
 def predict_images(
@@ -123,6 +63,8 @@ def predict_images(
     axes: str | None = None,
     plane: int | None = None,
     table_format: str = "csv",
+    on_disk: bool | None = None,
+    resume: bool | None = None,
 ) -> PredictionSummary:
     """Segment images, one after the other, and write the results into a folder.
 
@@ -130,6 +72,12 @@ def predict_images(
     together ``predictions.json`` (COCO results) and ``run.json`` (what was done, and how each image was read). Every
     file appears complete or not at all. An image that cannot be read or does not fit the model is told and left out,
     and the others are done; with one image only, its error is raised.
+
+    A giant image is worked through on disk: memory is bounded by a tile and its objects, not by the image. Its result
+    is the same, but the label image is an OME-Zarr folder, ``NAME_labels.ome.zarr``, and the overlay an overview.
+
+    What is done is kept in a hidden folder beside the results until the run has ended. The same call goes on where an
+    earlier one was broken off, if image, model and settings are the same.
 
     Parameters
     ----------
@@ -155,6 +103,11 @@ def predict_images(
         As for :func:`~cytomask.formats.images.read_image`.
     table_format
         ``"csv"`` or ``"parquet"``.
+    on_disk
+        Whether images are worked through on disk; None: those of at least 16384 x 16384 pixels are.
+    resume
+        False: begin anew. True: also leave out images that a finished run with the same settings did, as ``run.json``
+        says. None: only go on where a run was broken off.
 
     Raises
     ------
@@ -179,47 +132,161 @@ def predict_images(
     folder = output_folder(out)
     names = name_results(paths)
     suffixes = {kind: OUTPUTS[kind].format(table=table_format) for kind in OUTPUTS if kind in save and OUTPUTS[kind]}
-    shared = [folder / RECORD_NAME] + ([folder / COCO_NAME] if "coco" in save else [])
-    protect_inputs(paths, [folder / f"{name}{suffix}" for name in names for suffix in suffixes.values()] + shared)
+    coco = folder / COCO_NAME if "coco" in save else None
+    shared = [folder / RECORD_NAME, *([coco] if coco else [])]
+    endings = [*suffixes.values(), *([GIANT_LABELS] if "labels" in save and on_disk is not False else [])]
+    protect_inputs(paths, [folder / f"{name}{ending}" for name in names for ending in endings] + shared)
+    options = {"channels": channels, "diameter": diameter, "pixel_size": pixel_size, "axes": axes, "plane": plane}
+    tiling = {"tile": tile, "overlap": overlap, "batch_size": batch_size}
+    wanted = {"save": sorted(save), "table_format": table_format, "on_disk": on_disk}
+    settings = {**_binding(bundle, predictor, postprocess), **options, **tiling, **wanted}
+    progresses = [
+        ImageProgress(folder, name, {**settings, "image": file_identity(path)}) for path, name in zip(paths, names)
+    ]
+    if resume:
+        _take_up_finished(folder, progresses, coco)
+    job = _Job(
+        predictor, postprocess, folder, suffixes, coco is not None, channels, wanted_diameter, on_disk, axes, plane,
+        pixel_size,
+    )  # fmt: skip
 
     results: list[ImageResult] = []
     failed: list[tuple[Path, CytomaskError]] = []
-    # The spool has no name in the folder: whatever happens, nothing half-written stays.
-    with tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder) as spool:
-        for number, (path, name) in enumerate(track(list(zip(paths, names)), "segmenting images"), start=1):
-            begun = time.monotonic()
-            try:
-                image = _read(path, axes, plane, pixel_size)
-                prepared = predictor.prepare(
-                    image, diameter=wanted_diameter, channels=channels, postprocess=postprocess
-                )
-                instances = predictor.segment(prepared, postprocess)
-            except (ImageError, ChannelError) as error:
-                if len(paths) == 1:
-                    raise
-                warn(f"{path.name} is left out: {error}")
-                failed.append((path, error))
-                continue
-            told, scale = (image.resolved, *prepared.told), prepared.scale
-            del prepared
-            outputs = {kind: folder / f"{name}{suffix}" for kind, suffix in suffixes.items()}
-            _write(instances, image, outputs, channels)
-            if "coco" in save:
-                _append_coco(spool, instances, number, path)
-            counts = _count(instances)
-            results.append(
-                ImageResult(
-                    path, name, image.shape, counts, scale, told, tuple(outputs.values()), time.monotonic() - begun
-                )
-            )
-        summary = PredictionSummary(folder, results, failed, time.monotonic() - started)
-        if "coco" in save:
-            _finish_coco(spool, folder / COCO_NAME)
-    options = {"channels": channels, "diameter": diameter, "pixel_size": pixel_size, "axes": axes, "plane": plane}
-    record = _record(summary, predictor, bundle, find_model(model), postprocess.model_dump(), options, paths)
-    with replacing(folder / RECORD_NAME) as path:
-        path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    try:
+        for number, path in enumerate(track(paths, "segmenting images"), start=1):
+            with progresses[number - 1].locked() as progress:
+                result = None if resume is False else _done_before(progress, path, folder)
+                if result is None:
+                    try:
+                        result = job.segment(path, names[number - 1], number, progress, anew=resume is False)
+                    except (ImageError, ChannelError) as error:
+                        if progress.read("prepared") is None:
+                            progress.clear()
+                        if len(paths) == 1:
+                            raise
+                        warn(f"{path.name} is left out: {error}")
+                        failed.append((path, error))
+                        continue
+                results.append(result)
+        if coco:
+            by_name = {progress.folder.name: (number, progress) for number, progress in enumerate(progresses, start=1)}
+            join_lines(coco, [(by_name[r.name][1].folder / COCO_LINES_NAME, by_name[r.name][0]) for r in results])
+    except KeyboardInterrupt:
+        if any(progress.begun for progress in progresses):
+            say("interrupted; the same command goes on where this stopped (--no-resume: begins anew)")
+        raise
+    summary = PredictionSummary(folder, results, failed, time.monotonic() - started)
+    record = run_record(summary, predictor, bundle, find_model(model), postprocess.model_dump(), options, paths)
+    with replacing(folder / RECORD_NAME) as target:
+        target.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    done = {result.name for result in results}
+    for progress in progresses:
+        if progress.folder.name in done:
+            progress.remove()
     return summary
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is to be done with every image."""
+
+    predictor: Predictor
+    postprocess: Postprocess
+    folder: Path
+    suffixes: dict[str, str]
+    coco: bool
+    channels: Sequence[str | int] | None
+    diameter: float | Literal["auto"] | None
+    on_disk: bool | None
+    axes: str | None
+    plane: int | None
+    pixel_size: float | None
+
+    def segment(self, path: Path, name: str, number: int, progress: ImageProgress, *, anew: bool) -> ImageResult:
+        """Do one image, and keep its result with the progress."""
+        begun = time.monotonic()
+        image = _read(path, self.axes, self.plane, self.pixel_size)
+        on_disk = self.on_disk if self.on_disk is not None else image.height * image.width >= GIANT_PIXELS
+        if progress.other():
+            say(f"{path.name}: what an earlier run did is not used, since this differs: {', '.join(progress.other())}")
+        suffixes = self.suffixes
+        if on_disk:
+            suffixes = {**suffixes, **({"labels": GIANT_LABELS} if "labels" in suffixes else {})}
+        outputs = {kind: self.folder / f"{name}{suffix}" for kind, suffix in suffixes.items()}
+        if on_disk:
+            if anew:
+                progress.clear()
+            progress.begin()
+            say(f"{path.name}: worked through on disk, in {progress.folder}")
+            found = predict_giant(
+                self.predictor, image, self.postprocess, progress, outputs, channels=self.channels,
+                diameter=self.diameter, image_id=number, file_name=path.name, coco=self.coco,
+            )  # fmt: skip
+            counts, scale, told = found.counts, found.scale, (*found.told, "worked through on disk")
+        else:
+            prepared = self.predictor.prepare(
+                image, diameter=self.diameter, channels=self.channels, postprocess=self.postprocess
+            )
+            instances = self.predictor.segment(prepared, self.postprocess)
+            counts, scale, told = count_classes(instances), prepared.scale, prepared.told
+            del prepared
+            _write(instances, image, outputs, self.channels)
+            progress.begin()
+            if self.coco:
+                write_lines(progress.folder / COCO_LINES_NAME, coco_lines(instances, number, path.name))
+        seconds = time.monotonic() - begun
+        result = ImageResult(
+            path, name, image.shape, counts, scale, (image.resolved, *told), tuple(outputs.values()), seconds, on_disk,
+            progress.fingerprint,
+        )  # fmt: skip
+        progress.write("result", result.to_json(number))
+        return result
+
+
+def _binding(bundle: Bundle, predictor: Predictor, postprocess: Postprocess) -> dict[str, Any]:
+    """What a result follows from, but for the image and the options."""
+    spec = bundle.spec
+    weights = spec.weights_sha256
+    if weights is None:
+        found = hashlib.sha256()
+        for name, tensor in sorted(bundle.segmenter.state_dict().items()):
+            found.update(name.encode() + tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        weights = found.hexdigest()
+    fields = {"family", "config", "channels", "normalisation", "pixel_size", "diameter"}
+    return {
+        "cytomask": __version__,
+        "torch": torch.__version__,
+        "model": {"weights": weights, **spec.model_dump(mode="json", include=fields)},
+        "thresholds": postprocess.model_dump(),
+        "device": predictor.device.type,
+        "precision": str(predictor.precision),
+    }
+
+
+def _done_before(progress: ImageProgress, path: Path, folder: Path) -> ImageResult | None:
+    entry = progress.read("result")
+    return ImageResult.from_json(entry, path, folder) if entry is not None else None
+
+
+def _take_up_finished(folder: Path, progresses: Sequence[ImageProgress], coco: Path | None) -> None:
+    """Make progress of what a finished run did with the same images and settings."""
+    try:
+        entries = json.loads((folder / RECORD_NAME).read_text(encoding="utf-8"))["images"]
+        known = {entry["fingerprint"]: entry for entry in entries}
+        if coco is not None and not coco.is_file():
+            return
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    same = {known[p.fingerprint]["image_id"]: p for p in progresses if p.fingerprint in known and not p.begun}
+    for progress in same.values():
+        progress.begin()
+        write_lines(progress.folder / COCO_LINES_NAME, [])
+    if coco is not None:
+        for image_id, lines in groupby(split_lines(coco), key=lambda found: found[0]):
+            if image_id in same:
+                write_lines(same[image_id].folder / COCO_LINES_NAME, (line for _, line in lines))
+    for progress in same.values():
+        progress.write("result", known[progress.fingerprint])
 
 
 def _check_options(save: Sequence[str], table_format: str, pixel_size: float | None) -> None:
@@ -274,85 +341,3 @@ def _write(
         write_png(outputs["overlay"], draw_overlay(image, instances, channels=channels, max_side=OVERLAY_SIDE))
     if "table" in outputs:
         write_table(outputs["table"], measure(instances, image))
-
-
-def _append_coco(spool: IO[str], instances: Instances, number: int, path: Path) -> None:
-    """Add an image's objects to the COCO results, one line each; boxes are x, y, width, height."""
-    for i, rle in enumerate(instances.to_rle()):
-        y0, x0, y1, x1 = (float(v) for v in instances.boxes[i])
-        entry = {
-            "image_id": number,
-            "file_name": path.name,
-            "category_id": int(instances.classes[i]),
-            "segmentation": rle,
-            "bbox": [round(v, 3) for v in (x0, y0, x1 - x0, y1 - y0)],
-            "score": round(float(instances.scores[i]), 6),
-        }
-        spool.write(("" if spool.tell() == 0 else ",\n") + json.dumps(entry, ensure_ascii=False))
-
-
-def _finish_coco(spool: IO[str], target: Path) -> None:
-    spool.seek(0)
-    with replacing(target) as path, path.open("w", encoding="utf-8") as file:
-        file.write("[\n")
-        shutil.copyfileobj(spool, file)
-        file.write("\n]\n")
-
-
-def _count(instances: Instances) -> dict[str, int]:
-    ids = np.bincount(instances.classes, minlength=len(instances.class_names) + 1)
-    return {name: int(ids[i]) for i, name in enumerate(instances.class_names, start=1)}
-
-
-def _counted(counts: Mapping[str, int]) -> str:
-    total = sum(counts.values())
-    if len(counts) < 2:
-        return f"{total} object{'' if total == 1 else 's'}"
-    return f"{total} objects ({', '.join(f'{n} {name}' for name, n in counts.items())})"
-
-
-def _record(
-    summary: PredictionSummary,
-    predictor: Predictor,
-    bundle: Bundle,
-    model: Path,
-    thresholds: dict[str, Any],
-    options: dict[str, Any],
-    paths: list[Path],
-) -> dict[str, Any]:
-    """Everything that is needed to understand, and to repeat, what was done."""
-    spec = bundle.spec
-    return {
-        "cytomask": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "platform": platform.platform(),
-        "command": sys.argv,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(summary.seconds, 3),
-        "model": {"name": spec.name, "family": spec.family, "path": str(model), "weights_sha256": spec.weights_sha256},
-        "thresholds": thresholds,
-        "options": options,
-        "device": str(predictor.device),
-        "precision": str(predictor.precision).removeprefix("torch."),
-        "tile": predictor.tile,
-        "overlap": predictor.overlap,
-        "categories": [{"id": i, "name": n} for i, n in enumerate(bundle.segmenter.config.classes, start=1)],
-        "images": [
-            {
-                "image_id": paths.index(r.path) + 1,
-                "file": str(r.path),
-                "name": r.name,
-                "height": r.shape[0],
-                "width": r.shape[1],
-                "told": list(r.told),
-                "scale": list(r.scale),
-                "objects": r.counts,
-                "outputs": [path.name for path in r.outputs],
-                "seconds": round(r.seconds, 3),
-            }
-            for r in summary.images
-        ],
-        "failed": [{"file": str(path), "error": str(error)} for path, error in summary.failed],
-    }

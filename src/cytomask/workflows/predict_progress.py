@@ -1,0 +1,214 @@
+"""What is done of a prediction, kept beside the results until all of it is done.
+
+Each image has a folder of its own below ``.predict.progress`` in the folder of the results. It is bound to the image's
+file, the model and all settings, so that nothing is gone on with that would give another result; and it is locked while
+a process works on it, so that two do not write over each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from cytomask.errors import OutputError
+from cytomask.image import Image
+from cytomask.output import replacing
+
+PROGRESS_NAME = ".predict.progress"
+#: Files in a zarr folder that say what it holds.
+_ZARR_METADATA = ("zarr.json", ".zattrs", ".zarray", ".zgroup", ".zmetadata")
+#: Parts of an image that tell whether it is still the same: so many along each axis, and their side in pixels.
+_PROBES, _PROBE_SIDE = 4, 64
+
+
+class ImageProgress:
+    """The folder in which the progress of one image is kept.
+
+    Parameters
+    ----------
+    folder
+        Folder of the results.
+    name
+        The name that the image's results bear.
+    binding
+        All that the results follow from, as JSON takes it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with ImageProgress(folder, "a", {"tile": 512}).locked() as progress:
+    ...     progress.begin()
+    ...     progress.write("result", {"objects": 3})
+    >>> ImageProgress(folder, "a", {"tile": 512}).read("result")
+    {'objects': 3}
+    >>> ImageProgress(folder, "a", {"tile": 256}).read("result") is None
+    True
+    """
+
+    def __init__(self, folder: Path, name: str, binding: Mapping[str, Any]) -> None:
+        self.root = folder / PROGRESS_NAME
+        self.folder = self.root / name
+        self.binding = json.loads(json.dumps(binding))
+        self._lock: IO[bytes] | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """A short name for all that the results follow from."""
+        return fingerprint(self.binding)
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is progress of the same image with the same settings."""
+        return self._read("binding") == self.binding
+
+    def other(self) -> list[str]:
+        """In what the progress that is there differs from this; empty without any."""
+        before = self._read("binding")
+        if before is None or before == self.binding:
+            return []
+        return sorted(key for key in {*before, *self.binding} if before.get(key) != self.binding.get(key))
+
+    def begin(self) -> None:
+        """Make the folder; what there is of another image or other settings is deleted."""
+        if self.begun:
+            return
+        self.clear()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.write("binding", self.binding)
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """Read what :meth:`write` wrote; None when it is not there, or belongs to something else."""
+        return self._read(name) if self.begun else None
+
+    def write(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a small file of JSON."""
+        with replacing(self.folder / f"{name}.json") as path:
+            path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+    def clear(self) -> None:
+        """Delete all that is there, but for the lock."""
+        for entry in self.folder.iterdir() if self.folder.is_dir() else ():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name != "lock":
+                with suppress(OSError):
+                    entry.unlink()
+
+    def remove(self) -> None:
+        """Delete the folder, and the one that holds all images' when it is empty."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):
+            self.root.rmdir()
+
+    @contextmanager
+    def locked(self) -> Iterator[ImageProgress]:
+        """Keep other processes from working on the same image; a killed process leaves no lock.
+
+        Raises
+        ------
+        OutputError
+            If another process is at it, or the folder cannot be written to.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = (self.folder / "lock").open("wb")
+        except OSError as error:
+            raise OutputError(
+                "the folder for what is done so far cannot be written to",
+                where=self.folder,
+                found=error.strerror or error,
+                fix="check the permissions and the free disk space",
+            ) from error
+        try:
+            if not _try_lock(lock):
+                raise OutputError(
+                    "another run is working on the same image",
+                    where=self.folder,
+                    fix="wait until it has ended, or give another folder with --out",
+                )
+            yield self
+        finally:
+            lock.close()
+            # Only a lock is in it: nothing has been begun.
+            if self.folder.is_dir() and [entry.name for entry in self.folder.iterdir()] == ["lock"]:
+                self.remove()
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        try:
+            content = json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return content if isinstance(content, dict) else None
+
+
+def fingerprint(content: Mapping[str, Any]) -> str:
+    """Checksum of what JSON takes.
+
+    Examples
+    --------
+    >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    True
+    """
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def file_identity(path: Path) -> dict[str, Any]:
+    """What tells that a file is still the same without reading it: place, size and time; of a zarr its metadata's."""
+    files = [path]
+    if path.is_dir():
+        places = [path, *sorted(entry for entry in path.iterdir() if entry.is_dir())][:64]
+        files = [place / name for place in places for name in _ZARR_METADATA if (place / name).is_file()]
+    sizes = []
+    for file in files:
+        status = file.stat()
+        sizes.append([file.relative_to(path).as_posix(), status.st_size, status.st_mtime_ns])
+    return {"path": os.path.abspath(path), "files": sizes}  # noqa: PTH100 - links stay apart
+
+
+def pixel_identity(image: Image) -> str:
+    """Checksum of some parts of an image, spread evenly."""
+    found = hashlib.sha256(repr((image.shape, image.n_channels, str(image.dtype))).encode())
+    side = [min(_PROBE_SIDE, length) for length in image.shape]
+    rows, columns = (
+        sorted({int(start) for start in np.linspace(0, length - part, _PROBES)})
+        for length, part in zip(image.shape, side)
+    )
+    for y in rows:
+        for x in columns:
+            found.update(np.ascontiguousarray(image.window(y, y + side[0], x, x + side[1])).tobytes())
+    return found.hexdigest()
+
+
+if sys.platform == "win32":
+
+    def _try_lock(file: IO[bytes]) -> bool:
+        import msvcrt
+
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+else:
+
+    def _try_lock(file: IO[bytes]) -> bool:
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True  # a file system without locks
+        return True
