@@ -277,3 +277,103 @@ def test_channels_are_passed_on(model, tmp_path):
     summary = predict_images(model, [tmp_path / "two.tif"], tmp_path / "out", channels=[1], device="cpu")
     assert summary.images[0].n_objects == 6
     assert any("channels chosen" in sentence for sentence in summary.images[0].told)
+
+
+def count_segmented(monkeypatch: pytest.MonkeyPatch, stop_at: str | None = None) -> list[str]:
+    """Note the images that go through the network; end at one of them."""
+    original, segmented = workflow._Job.segment, []
+
+    def segment(self: Any, path: Path, *rest: Any, **options: Any) -> Any:
+        if path.name == stop_at:
+            raise KeyboardInterrupt
+        segmented.append(path.name)
+        return original(self, path, *rest, **options)
+
+    monkeypatch.setattr(workflow._Job, "segment", segment)
+    return segmented
+
+
+def results_of(folder: Path) -> dict[str, bytes]:
+    found = {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "run.json"}
+    record = json.loads((folder / "run.json").read_text())
+    told = [{**entry, "seconds": 0, "fingerprint": ""} for entry in record["images"]]
+    return {**found, "run.json": json.dumps(told).encode()}
+
+
+def test_a_broken_off_folder_is_gone_on_with(model, images, tmp_path, monkeypatch, capsys):
+    predict_images(model, [images], tmp_path / "whole", device="cpu")
+    out = tmp_path / "out"
+    with monkeypatch.context() as limited:
+        count_segmented(limited, stop_at="b.tif")
+        with pytest.raises(KeyboardInterrupt):
+            predict_images(model, [images], out, device="cpu")
+    assert "the same command goes on" in capsys.readouterr().err
+    assert files(out) == [".predict.progress", "a_labels.tif", "a_objects.csv", "a_overlay.png"]
+    segmented = count_segmented(monkeypatch)
+    summary = predict_images(model, [images], out, device="cpu")
+    assert segmented == ["b.tif"]
+    assert "1 of them was done in an earlier run" in summary.lines()
+    assert results_of(out) == results_of(tmp_path / "whole")
+    # A finished run is not gone on with: the same command does all of it.
+    predict_images(model, [images], out, device="cpu")
+    assert segmented == ["b.tif", "a.tif", "b.tif"]
+    assert results_of(out) == results_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("what", ["file", "settings", "result", "no resume"])
+def test_what_differs_is_done_again(model, images, tmp_path, monkeypatch, what):
+    out = tmp_path / "out"
+    with monkeypatch.context() as limited:
+        count_segmented(limited, stop_at="b.tif")
+        with pytest.raises(KeyboardInterrupt):
+            predict_images(model, [images], out, device="cpu")
+    options: dict[str, Any] = {}
+    if what == "file":
+        tifffile.imwrite(images / "a.tif", spots(4, seed=7))
+    elif what == "settings":
+        options["thresholds"] = {"score_threshold": 0.6}
+    elif what == "result":
+        (out / "a_labels.tif").unlink()
+    else:
+        options["resume"] = False
+    segmented = count_segmented(monkeypatch)
+    predict_images(model, [images], out, device="cpu", **options)
+    assert segmented == ["a.tif", "b.tif"]
+    monkeypatch.undo()
+    predict_images(model, [images], tmp_path / "fresh", device="cpu", **options)
+    assert results_of(out) == results_of(tmp_path / "fresh")
+
+
+def test_resume_leaves_out_what_a_finished_run_did(model, images, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    (images / "aa.tif").write_text("this is no picture")
+    predict_images(model, [images], out, device="cpu")
+    tifffile.imwrite(images / "aa.tif", spots(3, seed=3))
+    tifffile.imwrite(images / "c.tif", spots(2, seed=4))
+    segmented = count_segmented(monkeypatch)
+    summary = predict_images(model, [images], out, device="cpu", resume=True)
+    assert segmented == ["aa.tif", "c.tif"]
+    assert [r.resumed for r in summary.images] == [True, False, True, False]
+    predict_images(model, [images], tmp_path / "fresh", device="cpu")
+    assert results_of(out) == results_of(tmp_path / "fresh")
+    # Without its COCO results, nothing of a run can be taken up.
+    (out / "predictions.json").unlink()
+    segmented.clear()
+    predict_images(model, [images], out, device="cpu", resume=True)
+    assert segmented == ["a.tif", "aa.tif", "b.tif", "c.tif"]
+    assert results_of(out) == results_of(tmp_path / "fresh")
+
+
+def test_a_record_from_elsewhere_is_not_believed(model, images, tmp_path):
+    """Results that a record names outside the folder are not there."""
+    out = tmp_path / "out"
+    predict_images(model, [images], out, device="cpu", save=("labels",))
+    record = json.loads((out / "run.json").read_text())
+    for entry in record["images"]:
+        entry["outputs"] = ["../images/a.tif"]
+    (out / "run.json").write_text(json.dumps(record))
+    summary = predict_images(model, [images], out, device="cpu", save=("labels",), resume=True)
+    assert not any(r.resumed for r in summary.images)
+    (out / "run.json").write_text('{"images": [{"fingerprint": 3}, 7]}')
+    summary = predict_images(model, [images], out, device="cpu", save=("labels",), resume=True)
+    assert summary.images[0].n_objects == 5

@@ -272,7 +272,7 @@ def _take_up_finished(folder: Path, progresses: Sequence[ImageProgress], coco: P
     """Make progress of what a finished run did with the same images and settings."""
     try:
         entries = json.loads((folder / RECORD_NAME).read_text(encoding="utf-8"))["images"]
-        known = {entry["fingerprint"]: entry for entry in entries}
+        known = {str(entry["fingerprint"]): {**entry, "image_id": int(entry["image_id"])} for entry in entries}
         if coco is not None and not coco.is_file():
             return
     except (OSError, ValueError, KeyError, TypeError):
