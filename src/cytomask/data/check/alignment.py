@@ -14,7 +14,7 @@ from cytomask.instances import Instances
 #: Shifts are tried up to so many pixels along y and x.
 REACH = 12
 #: So many objects of an image are looked at, and so many points of each outline.
-MOST_OBJECTS, MOST_POINTS = 150, 64
+MOST_OBJECTS, MOST_POINTS = 100, 40
 #: Smoothing of the image before its edges are taken, pixels.
 SIGMA = 1.0
 

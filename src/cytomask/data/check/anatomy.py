@@ -76,8 +76,10 @@ def describe_objects(objects: Instances) -> Anatomy:
                 solidity[i] = (area + hidden) / hull_area(mask)
     y0, x0, y1, x1 = objects.windows.T
     touching = (y0 <= 0) | (x0 <= 0) | (y1 >= objects.shape[0]) | (x1 >= objects.shape[1])
-    columns = [np.ascontiguousarray(table[:, k]) for k in range(5)]
-    return Anatomy(objects.ids, objects.windows, *columns, solidity, touching)
+    areas, pieces, largest, holes, hole_count = (np.ascontiguousarray(table[:, k]) for k in range(5))
+    return Anatomy(
+        objects.ids, objects.windows, areas, pieces, largest, holes, hole_count, solidity, np.asarray(touching)
+    )
 
 
 def label_parts(mask: npt.NDArray[np.bool_]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -190,9 +192,9 @@ def hull_area(mask):  # type: ignore[no-untyped-def]
     xs = np.empty(4 * height, np.float64)
     n = 0
     # The corners of each row's first and last pixel, sorted by y, then x.
-    before_low, before_high = np.int64(-1), np.int64(-1)
+    before_low, before_high = -1, -1
     for y in range(height + 1):
-        low, high = np.int64(-1), np.int64(-1)
+        low, high = -1, -1
         if y < height:
             for x in range(width):
                 if mask[y, x]:

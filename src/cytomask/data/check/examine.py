@@ -127,7 +127,7 @@ def read_objects(sample: Sample, about: Mapping[str, Any]) -> tuple[Instances | 
             missing = [i for i in objects.ids.tolist() if i not in classes]
             if missing:
                 found.append(finding(
-                    "unknown-category", f"{many(len(missing), 'object')} without a class in the table of object classes",
+                    "unknown-category", f"{many(len(missing), 'object')} without a class in the table",
                     objects=missing, **about,
                 ))  # fmt: skip
             objects = replace(objects, classes=np.array([classes.get(i, 1) for i in objects.ids.tolist()], np.int32))

@@ -105,7 +105,7 @@ def _pieces(
     objects: Instances, anatomy: Anatomy, plain: np.ndarray, usual: float, about: dict[str, Any]
 ) -> Iterator[Finding]:
     scattered, crumbly, widest, stray = [], [], 0.0, 0
-    for i in np.flatnonzero(plain & (anatomy.pieces > 1)):
+    for i in np.flatnonzero(plain & (anatomy.pieces > 1)).tolist():
         own, crumbs, gaps = sort_pieces(objects.mask(i), usual)
         if own:
             scattered.append(i)
@@ -161,11 +161,11 @@ def _holes(
     if len(holed):
         # What another object fills is no hole in the annotation.
         union = np.zeros(objects.shape, bool)
-        for i in np.flatnonzero(plain):
+        for i in np.flatnonzero(plain).tolist():
             y0, x0, y1, x1 = objects.windows[i]
             union[y0:y1, x0:x1] |= objects.mask(i)
         empty = np.array([int((fill(m := objects.mask(i)) & ~m & ~_cut(union, objects.windows[i])).sum())
-                          for i in holed])  # fmt: skip
+                          for i in holed.tolist()])  # fmt: skip
         holed, empty = holed[empty > 0], empty[empty > 0]
     if len(holed):
         lost = int(empty.sum())
@@ -195,7 +195,7 @@ def _merged(
         return
     one = anatomy.largest > 0.9 * anatomy.areas
     large = plain & one & (anatomy.areas > MERGED_AREA * usual) & (anatomy.solidity < MERGED_SOLIDITY)
-    suspects = [i for i in np.flatnonzero(large) if lobes(objects.mask(i), usual) >= 2]
+    suspects = [i for i in np.flatnonzero(large).tolist() if lobes(objects.mask(i), usual) >= 2]
     if suspects:
         times = float(anatomy.areas[suspects].max()) / usual
         yield finding(

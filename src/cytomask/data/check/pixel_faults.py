@@ -79,7 +79,7 @@ class PixelFacts:
 
 
 def look_at_pixels(
-    image: Image, union: npt.NDArray[np.bool_] | None, **about: Any
+    image: Image, union: npt.NDArray[np.bool_] | None, /, **about: Any
 ) -> tuple[PixelFacts, npt.NDArray[np.float32], list[Finding]]:
     """Measure an image, and find what is odd about it.
 
