@@ -128,13 +128,14 @@ def write_annotations(path: Path, annotations: Iterable[Annotation], classes: Se
         for annotation in annotations:
             name = _folder_name(annotation.name, Path(path))
             # Some file systems do not tell upper from lower case.
-            before = used.setdefault(name.lower(), annotation.name)
-            folder = place / name
-            if folder.exists() or before != annotation.name:
+            before = used.get(name.lower())
+            if before is not None:
                 raise DataError(
                     "two images would be written into one folder", where=path, found=f"{before} and {annotation.name}",
                     fix="rename one of them",
                 )  # fmt: skip
+            used[name.lower()] = annotation.name
+            folder = place / name
             (folder / MASKS).mkdir(parents=True)
             _write_masks(annotation.instances, folder / MASKS, annotation.image is not None)
             if annotation.image is not None:
