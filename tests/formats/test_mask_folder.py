@@ -166,8 +166,19 @@ def test_what_is_recognised(png: Callable[..., Path], tmp_path: Path) -> None:
     png("other/images/a.png", np.eye(3, dtype=bool))
     png("other/masks/a.png", np.eye(3, dtype=bool))
     assert not recognise(tmp_path / "other")
-    png("these/a/masks/a.png", np.eye(3, dtype=bool))
+    # So is the same for each split.
+    for name in ("images/a.png", "images/b.png", "masks/a.png", "masks/b.png"):
+        png(f"splits/train/{name}", np.eye(3, dtype=bool))
+    assert not recognise(tmp_path / "splits")
+    png("empty/a/images/a.png", np.eye(3, dtype=bool))
+    (tmp_path / "empty" / "a" / "masks").mkdir()
+    assert recognise(tmp_path / "empty")
+    for i in range(200):
+        (tmp_path / "these" / f"{i}" / "images").mkdir(parents=True)
+    png("these/1/masks/a.png", np.eye(3, dtype=bool))
     assert recognise(tmp_path / "these")
+    png("deep/stage1/train/a/masks/1.png", np.eye(3, dtype=bool))
+    assert recognise(tmp_path / "deep")
     assert not recognise(tmp_path / "missing")
 
 

@@ -23,8 +23,8 @@ from cytomask.instances import Instances
 from cytomask.output import new_folder
 
 IMAGES, MASKS = "images", "masks"
-#: So many folders are looked into to recognise the layout.
-_LOOKED_AT = 60
+#: Of so many entries of a folder, so many folders are looked into to recognise the layout.
+_ENTRIES, _FOLDERS = 2000, 10
 #: How bright red, green and blue are, of which two colours tell the object from the background.
 _BRIGHTNESS = np.array([0.299, 0.587, 0.114])
 
@@ -67,8 +67,7 @@ def recognise(path: Path) -> bool:
     if not path.is_dir() or (path / MASKS).is_dir():
         return False
     try:
-        folders = list(islice((p for p in path.rglob("*") if p.is_dir()), _LOOKED_AT))
-        return any(p.name == MASKS and _pictures(p) for p in folders)
+        return _holds_samples(path, depth=3)
     except OSError:
         return False
 
@@ -209,6 +208,16 @@ def _folder_name(name: str, path: Path) -> str:
             expected=f"letters, digits and the like; no '..' and no part called {MASKS!r}", fix="rename the image",
         )  # fmt: skip
     return "/".join(parts)
+
+
+def _holds_samples(folder: Path, depth: int) -> bool:
+    """Whether folders in it, or in these, hold masks, and one image at most: more are of a folder of label images."""
+    folders = sorted(p for p in islice(folder.iterdir(), _ENTRIES) if p.is_dir() and not p.name.startswith("."))
+    for one in folders[:_FOLDERS]:
+        images = _pictures(one / IMAGES)
+        if (one / MASKS).is_dir() and len(images) <= 1 and (images or _pictures(one / MASKS)):
+            return True
+    return depth > 1 and any(_holds_samples(one, depth - 1) for one in folders[:_FOLDERS])
 
 
 def _pictures(folder: Path) -> list[Path]:
