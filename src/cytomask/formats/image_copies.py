@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
+from PIL import Image as Picture
 
 from cytomask.errors import CytomaskError, OutputError
 from cytomask.formats.annotation import Annotation
@@ -63,3 +64,30 @@ def copy_as_it_is(annotation: Annotation, target: Path) -> bool:
 def _not_copied(source: Path, error: Exception) -> OutputError:
     found = error.strerror if isinstance(error, OSError) else getattr(error, "what", str(error))
     return OutputError("an image cannot be copied", where=source, found=found, fix="check the file and the disk space")
+
+
+def write_view(annotation: Annotation, target: Path) -> bool:
+    """Write a JPEG picture of an image to look at: colour as it is, or its first channel stretched to 8 bits.
+
+    Returns
+    -------
+    bool
+        Whether the image is known.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be read or written.
+    """
+    if annotation.image is None:
+        return False
+    try:
+        image = read_image(annotation.image)
+        pixels = np.moveaxis(np.asarray(image.pixels[:3]), 0, -1) if image.rgb else np.asarray(image.pixels[0])
+        if pixels.dtype != np.uint8 or not image.rgb:
+            low, high = (float(np.percentile(pixels, p)) for p in (0.1, 99.9))
+            pixels = np.clip((pixels.astype(np.float32) - low) * (255 / max(high - low, 1e-12)), 0, 255)
+        Picture.fromarray(pixels.astype(np.uint8)).save(target, "JPEG", quality=90)
+    except (OSError, CytomaskError) as error:
+        raise _not_copied(annotation.image, error) from error
+    return True
