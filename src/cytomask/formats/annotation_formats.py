@@ -78,7 +78,8 @@ def _row(
 
 
 _ROWS = (
-    _row("labels", "label images", "label_folder", "folder", "", "pieces holes pixels ids empty"),
+    _row("labels", "label images", "label_folder", "folder", "",
+         "pieces holes pixels ids classes empty"),
     _row("masks", "one binary mask per object (Kaggle 2018)", "mask_folder", "folder", "",
          "overlap pieces holes pixels empty"),
     _row("class-labels", "one instance TIFF per class", "class_label_folder", "folder", "",
@@ -90,7 +91,7 @@ _ROWS = (
     _row("kaggle-rle", "Kaggle run-length CSV", "kaggle_rle", "file", ".csv", "overlap pieces holes pixels empty",
          told_size=False),
     _row("s-bsst265", "S-BSST265 (SVG, label TIFF and description CSV)", "s_bsst265", "folder", "",
-         "pieces holes pixels ids empty"),
+         "overlap pieces holes pixels ids empty"),
     _row("cvat", "CVAT for images XML", "cvat_xml", "file", ".xml",
          "overlap pieces holes pixels classes empty"),
     _row("labelbox", "Labelbox NDJSON", "labelbox_ndjson", "file", ".ndjson",

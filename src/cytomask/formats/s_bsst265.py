@@ -6,8 +6,8 @@ with an outline for each nucleus, and ``image_description.csv`` (separated by se
 Label images are read where there are any, and drawings where there are none, or where the folder ``groundtruth_svgs``
 itself is opened, or where a drawing says that its outlines follow the pixels, as those do that are written here: these
 keep overlap. A pixel is a nucleus's if its centre lies inside the outline, with the picture's corner at 0, and the
-drawing's fill rule. Where several layers hold outlines, the drawing's fourth child counts, which is where the data set's
-own converter looks.
+drawing's fill rule. Where several layers hold outlines, the drawing's fourth child counts, which is where the data
+set's own converter looks.
 
 The columns of the table become facts of the images, and the suggested training and test set their split.
 """
