@@ -11,9 +11,10 @@ from stardist.matching import matching_dataset
 from cytomask.errors import DataError, LabelError
 from cytomask.evaluation.confidence import Bootstrap
 from cytomask.evaluation.definitions import DEFINITIONS
+from cytomask.evaluation.grouping import group_images
 from cytomask.evaluation.image_scores import Pair
 from cytomask.evaluation.matching import THRESHOLDS
-from cytomask.evaluation.metrics import Evaluation, evaluate_pairs, group_columns
+from cytomask.evaluation.metrics import Evaluation, evaluate_pairs
 from cytomask.instances import Instances
 from cytomask.label_layers import LabelLayers
 
@@ -49,7 +50,7 @@ def test_the_layout(found: Evaluation) -> None:
     assert metrics["coco"] == {"segm": None, "bbox": None, "reason": metrics["coco"]["reason"]}
     assert "no scores" in metrics["coco"]["reason"]
     assert metrics["definitions"] == DEFINITIONS
-    assert metrics["notices"] == []
+    assert metrics["notices"] == ["intervals from 6 images are rough, and rather too narrow than too wide"]
     assert 0 < metrics["mean_accuracy_50_90"] < 1
     assert 0 < metrics["aji"] < 1
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
@@ -71,7 +72,7 @@ def test_groups(found: Evaluation) -> None:
     assert of_stain["DAPI"]["n_true"] + of_stain["H&E"]["n_true"] == found.metrics["n_true"]
     assert of_stain["DAPI"]["mean_accuracy_50_90"] > of_stain["H&E"]["mean_accuracy_50_90"]
     assert of_stain["DAPI"]["confidence_intervals"] is not None
-    assert group_columns(found.images[:1]) == {}
+    assert group_images(found.images[:1]) == {}
 
 
 def test_one_row_per_image(found: Evaluation) -> None:
@@ -104,12 +105,12 @@ def test_scored_instances_get_coco_metrics(truths: list[np.ndarray]) -> None:
 
 
 def test_a_notice_where_images_hold_more_than_coco_counts() -> None:
-    labels = np.kron(np.arange(1, 1601, dtype=np.int32).reshape(40, 40), np.ones((3, 3), np.int32))
+    labels = np.kron(np.arange(1, 2501, dtype=np.int32).reshape(50, 50), np.ones((3, 3), np.int32))
     cells = Instances.from_labels(labels)
     found = evaluate_pairs([Pair("dense", labels, cells)] * 2, bootstrap=QUICK).metrics
-    assert "dense: 1600" in found["notices"][0]
+    assert "dense: 2500" in found["notices"][1]
     assert found["matching"]["pooled"]["0.50"]["accuracy"] == 1
-    assert found["coco"]["segm"]["AR"] == pytest.approx(1000 / 1600, abs=1e-3)
+    assert found["coco"]["segm"]["AR"] == pytest.approx(2000 / 2500, abs=1e-3)
 
 
 def test_classes() -> None:
@@ -132,7 +133,7 @@ def test_classes() -> None:
 def test_other_thresholds_are_added() -> None:
     labels = np.eye(4, dtype=int)
     found = evaluate_pairs([Pair("a", labels, labels)], thresholds=[0.3, 0.925]).metrics
-    assert list(found["matching"]["pooled"]) == ["0.30", *(f"{t:.2f}" for t in THRESHOLDS[:9]), "0.925"]
+    assert list(found["matching"]["pooled"]) == ["0.30", *(f"{t:.2f}" for t in THRESHOLDS[:9]), "0.925", "0.95"]
     assert found["mean_accuracy_50_90"] == 1
     assert found["confidence_intervals"] is None
     assert "two images or more" in found["notices"][0]

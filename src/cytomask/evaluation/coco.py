@@ -105,9 +105,8 @@ def summarise_coco(
     dict
         ``AP`` (mean over the IoU thresholds), ``AP50``, ``AP75``, ``AP`` and ``AR`` of each area range (``APs`` …),
         ``AR`` at the largest ``max_dets`` and ``AR_by_max_dets``; ``per_class`` with ``AP AP50 AP75 AR n_true``;
-        ``max_dets`` and ``areas``; ``precision_recall``, the curves at IoU 0.50 and 0.75. None where there is no true
-        object to find (or no such threshold). With ``bootstrap``, ``confidence_intervals`` repeats the figures with
-        ``[low, high]``.
+        ``max_dets`` and ``areas``. None where there is no true object to find (or no such threshold). With
+        ``bootstrap``, ``confidence_intervals`` repeats the figures with ``[low, high]``.
     """
     if not images:
         nothing = Instances.empty((0, 0))
@@ -130,11 +129,23 @@ def summarise_coco(
         result["confidence_intervals"] = {**intervals, "resamples": resamples}
     result["max_dets"] = list(settings.max_dets)
     result["areas"] = {name: list(limits) for name, limits in ranges.items()}
-    positions = {t: _position(settings.thresholds, t) for t in NAMED_THRESHOLDS.values()}
-    result["precision_recall"] = {
-        f"{threshold:.2f}": precision_recall(classes, k) for threshold, k in positions.items() if k is not None
-    }
     return result
+
+
+def precision_recall_curves(
+    images: Sequence[ScoredPairs], settings: CocoSettings, n_classes: int = 1
+) -> dict[str, dict[str, list[float]]]:
+    """The curves that lowering the score draws, of all classes together, at IoU 0.50 and 0.75.
+
+    Returns
+    -------
+    dict
+        Under ``"0.50"`` and ``"0.75"``: ``recall``, ``precision`` and ``score`` of each point, the best score first.
+    """
+    matches = [match_scored(image, settings.thresholds, {}, n_classes) for image in images]
+    classes = [sort_matches(matches, c) for c in range(1, n_classes + 1)]
+    positions = {threshold: _position(settings.thresholds, threshold) for threshold in NAMED_THRESHOLDS.values()}
+    return {f"{t:.2f}": precision_recall(classes, k) for t, k in positions.items() if k is not None}
 
 
 def _figures(

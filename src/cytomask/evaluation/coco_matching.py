@@ -41,8 +41,8 @@ class ScoredPairs:
         int32 ``(P,)``: positions of true objects, ascending for each prediction, of its class.
     iou
         float64 ``(P,)``; of a crowd region, the part of the prediction that lies in it.
-    n_predicted
-        Predictions of all classes, also those beyond the limit.
+    crowding
+        The most objects that a class has on either side, predictions beyond the limit among them.
     """
 
     classes: np.ndarray
@@ -55,11 +55,7 @@ class ScoredPairs:
     starts: np.ndarray
     partners: np.ndarray
     iou: np.ndarray
-    n_predicted: int
-
-    def largest_class(self) -> int:
-        """The most objects that a class has on either side."""
-        return max((int(np.bincount(c).max()) for c in (self.classes, self.true_classes) if len(c)), default=0)
+    crowding: int
 
 
 def pair_scored(
@@ -131,7 +127,8 @@ def pair_scored(
     return ScoredPairs(
         classes[order], prediction.scores[order], sizes[order], ranks.astype(np.int32),
         true_classes, true_areas, is_crowd,
-        starts, first[by_prediction].astype(np.int32), iou[by_prediction], len(prediction),
+        starts, first[by_prediction].astype(np.int32), iou[by_prediction],
+        max((int(np.bincount(c).max()) for c in (classes, true_classes) if len(c)), default=0),
     )  # fmt: skip
 
 

@@ -5,15 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from cytomask.evaluation.aji import aji_counts
+from cytomask.evaluation.boundary import TOLERANCE, as_array, boundary_counts, boundary_figures
+from cytomask.evaluation.error_kinds import ErrorKinds, kind_counts, kinds_of_pairs, named_counts
 from cytomask.evaluation.matching import THRESHOLDS, Matching, match_pairs, threshold_name
-from cytomask.evaluation.pairs import Objects, image_size, pair_objects
+from cytomask.evaluation.pairs import Objects, crowd_ids, crowd_region, image_size, pair_objects
 from cytomask.evaluation.pixels import pixel_confusion, pixel_figures
 from cytomask.evaluation.score import mean_accuracy
 from cytomask.instances import Instances
+
+#: The IoU thresholds at which the curves are drawn: 0.05, 0.10 … 0.95.
+CURVE_THRESHOLDS = tuple(round(0.05 * k, 2) for k in range(1, 20))
+#: The IoU from which on an object is a hit, when objects are sorted by what became of them.
+KIND_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +39,10 @@ class Pair:
     scored
         The predicted instances with their scores, for COCO metrics. If None, ``prediction`` serves when it has scores;
         a label image has none.
+    crowd
+        Ids of true objects that are regions of many, besides those that ``truth`` marks itself.
+    image
+        The image's file, for pictures.
     """
 
     name: str
@@ -38,6 +50,8 @@ class Pair:
     prediction: Objects
     group: Mapping[str, str] = field(default_factory=dict)
     scored: Instances | None = None
+    crowd: frozenset[int] = frozenset()
+    image: Path | None = None
 
     def scored_instances(self) -> Instances | None:
         """Predicted instances with scores, or None."""
@@ -61,7 +75,17 @@ class ImageScores:
     aji_shared, aji_covered
         Numerator and denominator of the aggregated Jaccard index.
     confusion
-        Pixels by true and predicted class.
+        Pixels by true and predicted class; those of crowd regions are left out.
+    boundary
+        Pixels of outlines, int64 ``(4,)``; see :class:`~cytomask.evaluation.boundary.BoundaryCounts`.
+    curve
+        Matched objects at the thresholds of the curves.
+    kinds
+        What became of every object at an IoU of 0.5.
+    kinds_by_class
+        Objects of each kind of each class, int64 ``(2, 5)`` each; empty where there is one class only.
+    true_areas
+        Pixels of each true object, in the order of ``kinds``.
     """
 
     name: str
@@ -72,6 +96,11 @@ class ImageScores:
     aji_shared: int
     aji_covered: int
     confusion: np.ndarray
+    boundary: np.ndarray
+    curve: Matching
+    kinds: ErrorKinds
+    kinds_by_class: tuple[np.ndarray, ...]
+    true_areas: np.ndarray
 
     @property
     def aji(self) -> float:
@@ -81,8 +110,9 @@ class ImageScores:
     def row(self) -> dict[str, str | int | float]:
         """The image as a row of a table.
 
-        Groups first, then the counts and figures at each threshold as ``tp_50``, ``accuracy_50`` …, then the pixel
-        metrics; NaN where a figure is not defined.
+        Groups first, then figures of the whole image, the kinds of its true and predicted objects (``truth_missed``,
+        ``prediction_split`` …), and counts and figures at each threshold as ``tp_50``, ``accuracy_50`` …; NaN where a
+        figure is not defined.
         """
         row: dict[str, str | int | float] = {"name": self.name}
         row |= {key: value for key, value in self.group.items() if key not in row}
@@ -97,6 +127,9 @@ class ImageScores:
         pixels = pixel_figures(self.confusion)
         row |= {"mean_iou": float(pixels["mean_iou"]), "dice": float(pixels["dice"])}
         row["pixel_accuracy"] = float(pixels["pixel_accuracy"])
+        row["boundary_f1"] = float(boundary_figures(self.boundary)["f1"])
+        for side, counts in named_counts(kind_counts(self.kinds)).items():
+            row |= {f"{side}_{kind}": n for kind, n in counts.items()}
         for threshold in self.matching.thresholds:
             suffix = threshold_name(threshold).removeprefix("0.").replace(".", "_")
             values = self.matching.at(threshold)
@@ -104,7 +137,9 @@ class ImageScores:
         return row
 
 
-def score_image(pair: Pair, n_classes: int = 1, thresholds: Sequence[float] = THRESHOLDS) -> ImageScores:
+def score_image(
+    pair: Pair, n_classes: int = 1, thresholds: Sequence[float] = THRESHOLDS, tolerance: float = TOLERANCE
+) -> ImageScores:
     """Count everything on one image.
 
     Parameters
@@ -115,6 +150,8 @@ def score_image(pair: Pair, n_classes: int = 1, thresholds: Sequence[float] = TH
         Number of classes; with 1 all objects are of one class, whatever they say.
     thresholds
         IoU thresholds of the matching.
+    tolerance
+        How far apart outlines may lie, in pixels.
 
     Raises
     ------
@@ -129,13 +166,20 @@ def score_image(pair: Pair, n_classes: int = 1, thresholds: Sequence[float] = TH
     >>> row["n_true"], row["tp_50"], row["tp_80"], row["aji"]
     (2, 1, 0, 0.42857142857142855)
     """
-    pairs = pair_objects(pair.truth, pair.prediction)
+    crowd = crowd_ids(pair.truth, pair.crowd)
+    pairs = pair_objects(pair.truth, pair.prediction, crowd)
     of_classes = [pairs.of_class(c) for c in range(1, n_classes + 1)] if n_classes > 1 else []
     shared, covered = aji_counts(pairs)
+    left_out = crowd_region(pair.truth, crowd)
     return ImageScores(
         pair.name, dict(pair.group), image_size(pair.truth),
         match_pairs(pairs, thresholds),
         tuple(match_pairs(one, thresholds) for one in of_classes),
         shared, covered,
-        pixel_confusion(pair.truth, pair.prediction, n_classes, pairs),
+        pixel_confusion(pair.truth, pair.prediction, n_classes, pairs, left_out),
+        as_array(boundary_counts(pair.truth, pair.prediction, tolerance, left_out)),
+        match_pairs(pairs, CURVE_THRESHOLDS),
+        kinds_of_pairs(pairs, KIND_THRESHOLD),
+        tuple(kind_counts(kinds_of_pairs(one, KIND_THRESHOLD)) for one in of_classes),
+        pairs.truth_areas,
     )  # fmt: skip

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from cytomask.errors import DataError, LabelError
-from cytomask.evaluation.coco import coco_metrics
+from cytomask.evaluation.boundary import TOLERANCE
+from cytomask.evaluation.coco import precision_recall_curves, summarise_coco
+from cytomask.evaluation.coco_matching import Kind, ScoredPairs, pair_scored
 from cytomask.evaluation.coco_settings import CocoSettings, notice_of_crowding
 from cytomask.evaluation.confidence import Bootstrap
+from cytomask.evaluation.curves import iou_curves
 from cytomask.evaluation.definitions import DEFINITIONS
-from cytomask.evaluation.image_scores import ImageScores, Pair, score_image
+from cytomask.evaluation.grouping import group_images
+from cytomask.evaluation.headline import headline
+from cytomask.evaluation.image_scores import KIND_THRESHOLD, ImageScores, Pair, score_image
 from cytomask.evaluation.matching import THRESHOLDS
-from cytomask.evaluation.pairs import to_instances
+from cytomask.evaluation.pairs import crowd_ids, to_instances
+from cytomask.evaluation.sizes import figures_by_size
 from cytomask.evaluation.summary import plain, summarise
-from cytomask.instances import Instances
-from cytomask.label_layers import LabelLayers
+from cytomask.evaluation.worst import WorstImage, WorstImages
 
-#: A property with more values than this does not make groups.
-MAX_GROUPS = 20
+KINDS: tuple[Kind, ...] = ("segm", "bbox")
+#: Below so many images intervals are too optimistic, which is told.
+FEW_IMAGES = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,10 +40,13 @@ class Evaluation:
         The contents of ``metrics.json``: plain numbers, lists and dictionaries.
     images
         The counts of each image.
+    worst
+        What is needed to draw the images of the lowest accuracy, the worst first.
     """
 
     metrics: dict[str, Any]
     images: list[ImageScores]
+    worst: list[WorstImage] = field(default_factory=list)
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per image, as in ``per_image.csv``."""
@@ -49,23 +60,32 @@ def evaluate_pairs(
     thresholds: Sequence[float] = THRESHOLDS,
     bootstrap: Bootstrap | None = None,
     coco: CocoSettings | None = None,
+    tolerance: float = TOLERANCE,
+    group_by: Sequence[str] = (),
+    n_worst: int = 0,
 ) -> Evaluation:
     """Score images one by one and summarise them.
 
     Parameters
     ----------
     pairs
-        Truth and prediction of each image. They may be read as they are asked for: only counts are kept, and the packed
-        masks where there are scores for COCO metrics.
+        Truth and prediction of each image. They may be read as they are asked for: of each image only counts are kept,
+        a few numbers per object, and the pairs of objects that overlap where there are scores for COCO metrics.
     class_names
         Names of class 1, 2, … With several, figures of each class are added, and truth and prediction must tell
         classes.
     thresholds
-        IoU thresholds of the matching; the nine from 0.50 to 0.90 are added where they are missing.
+        IoU thresholds of the matching; the ten from 0.50 to 0.95 are added where they are missing.
     bootstrap
         How confidence intervals are made.
     coco
         Limits and area ranges of the COCO metrics, which are computed when all predictions have scores.
+    tolerance
+        How far apart outlines may lie for boundary F1, in pixels.
+    group_by
+        Properties of the images by which they are grouped; none given, those that make a few groups.
+    n_worst
+        Of so many images, those of the lowest accuracy, the objects are kept for pictures.
 
     Returns
     -------
@@ -78,6 +98,8 @@ def evaluate_pairs(
         If truth and prediction of an image differ in size, or are no proper labels; the image is named.
     DataError
         If there is no image.
+    ConfigError
+        If a property to group by does not exist, or a limit makes no sense.
 
     Examples
     --------
@@ -89,85 +111,133 @@ def evaluate_pairs(
     >>> pooled["0.50"]["accuracy"], pooled["0.75"]["tp"], found.metrics["coco"]["reason"]
     (1.0, 1, 'the predictions have no scores (label images), which COCO metrics rank by')
     """
-    thresholds = tuple(sorted({*thresholds, *THRESHOLDS[:9]}))
+    thresholds = tuple(sorted({*thresholds, *THRESHOLDS}))
     bootstrap, coco = bootstrap or Bootstrap(), coco or CocoSettings()
     images: list[ImageScores] = []
-    truths: list[Instances] = []
-    predictions: list[Instances] = []
-    crowds: list[Collection[int]] = []
+    scored = ScoredImages(coco, len(class_names))
+    worst = WorstImages(n_worst)
     for pair in pairs:
         try:
-            images.append(score_image(pair, len(class_names), thresholds))
+            scores = score_image(pair, len(class_names), thresholds, tolerance)
+            scored.add(pair)
         except LabelError as error:
             where = f"{pair.name}" if error.where is None else f"{pair.name}: {error.where}"
             raise LabelError(
                 error.what, where=where, found=error.found, expected=error.expected, fix=error.fix
             ) from error
-        scored = pair.scored_instances()
-        if scored is not None:
-            truths.append(to_instances(pair.truth))
-            predictions.append(scored)
-            crowds.append(pair.truth.crowd if isinstance(pair.truth, LabelLayers) else ())
+        images.append(scores)
+        worst.offer(pair, scores)
     if not images:
         raise DataError("there are no images to evaluate")
-    notices: list[str] = []
-    if len(images) == 1:
-        notices.append("confidence intervals need two images or more: there is one")
+    names = [image.name for image in images]
+    scored.settle(len(images))
+    everything = range(len(images))
+    metrics = _summary(images, scored, everything, class_names, bootstrap)
+    metrics["boundary"]["tolerance_px"] = tolerance
+    groups = {
+        column: {value: _summary(images, scored, members, class_names, bootstrap) for value, members in values.items()}
+        for column, values in group_images(images, group_by).items()
+    }
+    curves = iou_curves(images, bootstrap)
+    if scored.complete:
+        curves["precision_recall"] = scored.precision_recall(class_names)
     metrics = {
-        **summarise(images, class_names, bootstrap),
-        "coco": _coco([i.name for i in images], truths, predictions, crowds, class_names, coco, notices),
-        "groups": {
-            column: {
-                value: summarise([i for i in images if i.group.get(column) == value], class_names, bootstrap)
-                for value in values
-            }
-            for column, values in group_columns(images).items()
+        **{key: value for key, value in metrics.items() if key != "confidence_intervals"},
+        "curves": curves,
+        "by_size": figures_by_size(images, bootstrap),
+        "by_group": {
+            column: {value: _in_short(one) for value, one in values.items()} for column, values in groups.items()
         },
+        "confidence_intervals": metrics.get("confidence_intervals"),
+        "groups": groups,
         "thresholds": list(thresholds),
+        "kind_threshold": KIND_THRESHOLD,
         "class_names": list(class_names),
-        "notices": notices,
+        "notices": _notices(names, scored, bootstrap),
         "definitions": DEFINITIONS,
     }
-    return Evaluation(plain(metrics), images)
+    return Evaluation(plain(metrics), images, worst.images())
 
 
-def group_columns(images: Sequence[ImageScores]) -> dict[str, list[str]]:
-    """Find the properties that sort the images into a few groups, and their values.
+class ScoredImages:
+    """The pairs of scored predictions and true objects of each image, by mask and by box."""
 
-    Properties with one value, with more than 20, with a value for nearly every image, or made of numbers (sizes,
-    counts) are no groups.
-    """
-    columns: dict[str, list[str]] = {}
-    for column in dict.fromkeys(key for image in images for key in image.group):
-        values = sorted({image.group.get(column, "") for image in images} - {""})
-        if 2 <= len(values) <= min(MAX_GROUPS, len(images) // 2) and not all(map(_is_number, values)):
-            columns[column] = values
-    return columns
+    def __init__(self, settings: CocoSettings, n_classes: int) -> None:
+        self.settings, self._n_classes = settings, n_classes
+        self._pairs: dict[Kind, list[ScoredPairs]] = {kind: [] for kind in KINDS}
+        self._n_images = 0
+
+    def add(self, pair: Pair) -> None:
+        """Keep an image's pairs, if its predictions have scores."""
+        prediction = pair.scored_instances()
+        if prediction is None:
+            return
+        truth, crowd = to_instances(pair.truth), crowd_ids(pair.truth, pair.crowd)
+        for kind, pairs in self._pairs.items():
+            limit = self.settings.max_dets[-1]
+            pairs.append(pair_scored(truth, prediction, kind, limit, self._n_classes, crowd))
+
+    def settle(self, n_images: int) -> None:
+        """Say how many images there are in all, and fix the ranges of areas, for groups of images as for all."""
+        self._n_images = n_images
+        found = self._pairs["segm"]
+        areas = [one.true_areas[~one.true_crowd] for one in found]
+        self.settings = replace(self.settings, areas=self.settings.ranges(np.concatenate([np.zeros(0), *areas])))
+
+    @property
+    def complete(self) -> bool:
+        """Whether all images have scores."""
+        return len(self._pairs["segm"]) == self._n_images
+
+    def crowding(self) -> list[int]:
+        """Of each image the most objects that a class has on either side."""
+        return [one.crowding for one in self._pairs["segm"]]
+
+    def metrics(
+        self, members: Sequence[int], class_names: Sequence[str], bootstrap: Bootstrap
+    ) -> dict[str, dict[str, Any] | str | None]:
+        """COCO metrics of some of the images, by mask and by box, or why there are none."""
+        if not self.complete:
+            reason = "the predictions have no scores (label images), which COCO metrics rank by"
+            if n := len(self._pairs["segm"]):
+                reason = f"only {n} of {self._n_images} predictions have scores, which COCO metrics rank by"
+            return {"segm": None, "bbox": None, "reason": reason}
+        return {
+            kind: summarise_coco([pairs[k] for k in members], self.settings, class_names, bootstrap)
+            for kind, pairs in self._pairs.items()
+        }
+
+    def precision_recall(self, class_names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+        """The curves that lowering the score draws, by mask, at each IoU threshold that has a name."""
+        return precision_recall_curves(self._pairs["segm"], self.settings, len(class_names))
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _coco(
-    names: Sequence[str],
-    truths: Sequence[Instances],
-    predictions: Sequence[Instances],
-    crowds: Sequence[Collection[int]],
+def _summary(
+    images: Sequence[ImageScores],
+    scored: ScoredImages,
+    members: Sequence[int],
     class_names: Sequence[str],
-    settings: CocoSettings,
-    notices: list[str],
+    bootstrap: Bootstrap,
 ) -> dict[str, Any]:
-    if len(predictions) < len(names):
-        reason = "the predictions have no scores (label images), which COCO metrics rank by"
-        if predictions:
-            reason = f"only {len(predictions)} of {len(names)} predictions have scores, which COCO metrics rank by"
-        return {"segm": None, "bbox": None, "reason": reason}
-    crowding = notice_of_crowding(names, [max(len(t), len(p)) for t, p in zip(truths, predictions)], settings)
-    if crowding:
-        notices.append(crowding)
-    return {kind: coco_metrics(truths, predictions, kind, settings, class_names, crowds) for kind in ("segm", "bbox")}
+    """Figures of some of the images, with the intervals of COCO metrics among the others."""
+    metrics = summarise([images[k] for k in members], class_names, bootstrap)
+    coco: dict[str, Any] = scored.metrics(members, class_names, bootstrap)
+    intervals = {kind: coco[kind].pop("confidence_intervals", None) for kind in KINDS if coco[kind]}
+    if metrics.get("confidence_intervals") and any(intervals.values()):
+        metrics["confidence_intervals"]["coco"] = intervals
+    return {**metrics, "coco": coco}
+
+
+def _in_short(metrics: dict[str, Any]) -> dict[str, Any]:
+    counts = {key: metrics[key] for key in ("n_images", "n_true", "n_pred")}
+    return {**counts, **headline(metrics), "error_kinds": metrics["error_kinds"]}
+
+
+def _notices(names: Sequence[str], scored: ScoredImages, bootstrap: Bootstrap) -> list[str]:
+    notices = []
+    if len(names) == 1:
+        notices.append("confidence intervals need two images or more: there is one")
+    elif len(names) < FEW_IMAGES and bootstrap.resamples > 0:
+        notices.append(f"intervals from {len(names)} images are rough, and rather too narrow than too wide")
+    crowding = notice_of_crowding(names, scored.crowding(), scored.settings) if scored.complete else None
+    return [*notices, *([crowding] if crowding else [])]

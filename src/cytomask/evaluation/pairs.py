@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -82,16 +83,18 @@ class ObjectPairs:
         return self.take(self.truth_classes == class_id, self.prediction_classes == class_id)
 
 
-def pair_objects(truth: Objects, prediction: Objects) -> ObjectPairs:
+def pair_objects(truth: Objects, prediction: Objects, crowd: Collection[int] = ()) -> ObjectPairs:
     """Find the objects of both sides, their areas, and every pair that shares pixels.
 
-    Regions that the truth marks as crowds (many objects under one outline) are no objects to be found; predictions that
-    lie in them by half or more are left out, neither right nor wrong.
+    Regions that are crowds (many objects under one outline) are no objects to be found; predictions that lie in them by
+    half or more are left out, neither right nor wrong.
 
     Parameters
     ----------
     truth, prediction
         Label images ``(Y, X)`` of integers with 0 for the background, or :class:`Instances`, or :class:`LabelLayers`.
+    crowd
+        Ids of true objects that are crowds, besides those that :class:`LabelLayers` marks itself.
 
     Raises
     ------
@@ -118,8 +121,44 @@ def pair_objects(truth: Objects, prediction: Objects) -> ObjectPairs:
         pairs = _pair_labels(label_truth, label_prediction, truth, prediction)
     else:
         pairs = _pair_masks(to_instances(truth), to_instances(prediction))
-    crowd = truth.crowd if isinstance(truth, LabelLayers) else frozenset()
-    return _without_crowds(pairs, crowd) if crowd else pairs
+    every = crowd_ids(truth, crowd)
+    return _without_crowds(pairs, every) if every else pairs
+
+
+def crowd_ids(truth: Objects, crowd: Collection[int] = ()) -> frozenset[int]:
+    """Ids of crowd regions: those that are named, and those that the truth marks itself."""
+    return frozenset(crowd) | (truth.crowd if isinstance(truth, LabelLayers) else frozenset())
+
+
+def crowd_region(truth: Objects, crowd: Collection[int]) -> np.ndarray | None:
+    """The pixels that only crowd regions cover, bool ``(Y, X)``: what is predicted there is neither right nor wrong.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        None if there are no crowds.
+
+    Examples
+    --------
+    >>> crowd_region(np.array([[1, 1, 2, 0]]), {1})
+    array([[ True,  True, False, False]])
+    """
+    if not crowd:
+        return None
+    if isinstance(truth, LabelLayers):
+        layers = list(truth.layers)
+    elif isinstance(truth, Instances):
+        is_crowd = np.isin(truth.ids, list(crowd))
+        inside = truth.take(is_crowd).to_labels() != 0
+        return inside & (truth.take(~is_crowd).to_labels() == 0)
+    else:
+        layers = [truth]
+    inside, single = np.zeros(image_size(truth), bool), np.zeros(image_size(truth), bool)
+    for layer in layers:
+        of_crowd = np.isin(layer, list(crowd))
+        inside |= of_crowd
+        single |= (layer != 0) & ~of_crowd
+    return inside & ~single
 
 
 def image_size(objects: Objects) -> tuple[int, int]:

@@ -10,7 +10,11 @@ from cytomask.geometry.overlap import overlap_table
 
 
 def pixel_confusion(
-    truth: Objects, prediction: Objects, n_classes: int = 1, pairs: ObjectPairs | None = None
+    truth: Objects,
+    prediction: Objects,
+    n_classes: int = 1,
+    pairs: ObjectPairs | None = None,
+    left_out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Count pixels by their true and their predicted class.
 
@@ -22,6 +26,8 @@ def pixel_confusion(
         Number of classes without the background. 1 takes all objects as one class.
     pairs
         The table of the two, if it is there already: for one class and disjoint objects it says all.
+    left_out
+        Pixels that are not counted, bool ``(Y, X)``, such as those of crowd regions.
 
     Returns
     -------
@@ -39,7 +45,7 @@ def pixel_confusion(
     array([[1, 1],
            [1, 2]])
     """
-    if n_classes == 1 and pairs is not None and pairs.disjoint:
+    if n_classes == 1 and pairs is not None and pairs.disjoint and left_out is None:
         height, width = image_size(truth)
         both = pairs.shared.sum()
         only_truth, only_prediction = pairs.truth_areas.sum() - both, pairs.prediction_areas.sum() - both
@@ -48,6 +54,8 @@ def pixel_confusion(
     maps = [class_map(objects) for objects in (truth, prediction)]
     if n_classes == 1:
         maps = [(m > 0).astype(np.uint8) for m in maps]
+    if left_out is not None:
+        maps = [np.ascontiguousarray(m[~left_out])[None] for m in maps]
     true_class, predicted_class, counts = overlap_table(maps[0], maps[1])
     largest = max(true_class.max(initial=0), predicted_class.max(initial=0))
     if largest > n_classes:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from cytomask.evaluation.boundary import boundary_figures
 from cytomask.evaluation.confidence import Bootstrap
+from cytomask.evaluation.error_kinds import kind_counts, named_counts
 from cytomask.evaluation.image_scores import ImageScores
 from cytomask.evaluation.matching import (
     FIGURES,
@@ -43,9 +45,9 @@ def summarise(
     -------
     dict
         ``matching`` (``pooled`` and ``mean_per_image``, under each threshold), ``mean_accuracy_50_90`` and its mean per
-        image, ``aji`` and its mean per image, ``pixels``; ``classes`` when there are several;
-        ``confidence_intervals``, which repeats this shape with ``[low, high]`` in place of each figure, or None where
-        there are fewer than two images. Plain numbers, None where a figure is not defined.
+        image, ``aji`` and its mean per image, ``boundary``, ``pixels``, ``error_kinds``; ``classes`` when there are
+        several; ``confidence_intervals``, which repeats this shape with ``[low, high]`` in place of each figure (not of
+        counts), or None where there are fewer than two images. Plain numbers, None where a figure is not defined.
     """
     together = pooled([image.matching for image in images])
     per_image = mean_per_image([image.matching for image in images])
@@ -65,7 +67,9 @@ def summarise(
         "mean_accuracy_50_90_mean_per_image": _over_thresholds(together, per_image["accuracy"]),
         "aji": shared / covered if covered else None,
         "aji_mean_per_image": float(np.mean(known)) if known else None,
+        "boundary": _boundary(images, np.ones((1, len(images))), lambda values: values[0]),
         "pixels": _named_pixels(pixel_figures(confusion), class_names),
+        "error_kinds": named_counts(np.sum([kind_counts(image.kinds) for image in images], axis=0)),
     }
     if len(class_names) > 1:
         result["classes"] = {}
@@ -76,6 +80,7 @@ def summarise(
                 "n_pred": one.n_pred,
                 "matching": {"pooled": one.as_dict()},
                 "mean_accuracy_50_90": mean_accuracy(one),
+                "error_kinds": named_counts(np.sum([image.kinds_by_class[k] for image in images], axis=0)),
             }
     if bootstrap is not None and bootstrap.resamples > 0:
         result["confidence_intervals"] = _intervals(images, class_names, bootstrap) if len(images) > 1 else None
@@ -97,7 +102,7 @@ def _intervals(images: Sequence[ImageScores], class_names: Sequence[str], bootst
     """Compute all figures on all resamples at once; the first axis of every array is the resample."""
     weights = bootstrap.weights(len(images))
     matchings = [image.matching for image in images]
-    together = _resampled_figures(matchings, weights)
+    together = resampled_figures(matchings, weights)
     of_image = [m.figures() for m in matchings]
     means = {name: weights @ np.array([f[name] for f in of_image]) / len(images) for name in FIGURES}
     aji = np.array([image.aji for image in images])
@@ -123,12 +128,13 @@ def _intervals(images: Sequence[ImageScores], class_names: Sequence[str], bootst
         "mean_accuracy_50_90_mean_per_image": bounds(_over_thresholds(first, means["accuracy"])),
         "aji": bounds(_ratio(shared, covered)),
         "aji_mean_per_image": bounds(_ratio(weights[:, has_objects] @ aji[has_objects], weights @ has_objects)),
+        "boundary": _boundary(images, weights, bounds),
         "pixels": _named_pixels({name: bounds(v) for name, v in pixel_figures(confusion).items()}, class_names),
     }
     if len(class_names) > 1:
         result["classes"] = {}
         for k, name in enumerate(class_names):
-            of_class = _resampled_figures([image.by_class[k] for image in images], weights)
+            of_class = resampled_figures([image.by_class[k] for image in images], weights)
             result["classes"][name] = {
                 "matching": {"pooled": _by_threshold(first, {n: bounds(v) for n, v in of_class.items()})},
                 "mean_accuracy_50_90": bounds(_over_thresholds(first, of_class["accuracy"])),
@@ -136,13 +142,28 @@ def _intervals(images: Sequence[ImageScores], class_names: Sequence[str], bootst
     return result
 
 
-def _resampled_figures(matchings: Sequence[Matching], weights: np.ndarray) -> dict[str, np.ndarray]:
+def resampled_figures(matchings: Sequence[Matching], weights: np.ndarray) -> dict[str, np.ndarray]:
     """Pooled figures of each resample, ``(R, T)``."""
     counts = (
         weights @ np.array([getattr(m, name) for m in matchings], float).reshape(len(matchings), -1)
         for name in ("tp", "n_true", "n_pred", "iou_sum")
     )
     return figures(*counts)
+
+
+def _boundary(
+    images: Sequence[ImageScores], weights: np.ndarray, summary: Callable[[np.ndarray], Any]
+) -> dict[str, Any]:
+    """Boundary figures of each resample, pooled and averaged over the images with outlines, then summarised."""
+    counts = np.array([image.boundary for image in images])
+    of_image = boundary_figures(counts)
+    known = ~np.isnan(of_image["f1"])
+    return {
+        "pooled": {name: summary(value) for name, value in boundary_figures(weights @ counts).items()},
+        "mean_per_image": {
+            name: summary(_ratio(weights[:, known] @ value[known], weights @ known)) for name, value in of_image.items()
+        },
+    }
 
 
 def _ratio(value: np.ndarray, by: np.ndarray) -> np.ndarray:
