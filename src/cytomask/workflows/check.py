@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cytomask.data.annotated import split_of, usual_annotations
-from cytomask.data.check.coco_faults import coco_faults
-from cytomask.data.check.examine import Examined, examine
-from cytomask.data.check.finding import CheckReport, Finding
-from cytomask.data.check.kinds import TITLES, finding, gravest_first
-from cytomask.data.check.label_faults import sentence
-from cytomask.data.check.set_faults import class_counts, diameters, set_faults
-from cytomask.data.check.source_faults import name_findings, problem_findings
-from cytomask.data.check.split_faults import split_faults
-from cytomask.data.dataset import Dataset, open_dataset
-from cytomask.data.dataset_config import CONFIG_NAMES, inside, read_config
-from cytomask.errors import CytomaskError, DataError
-from cytomask.formats.coco_json import recognise as is_coco
+from cytomask.data.check.examine import Examined
+from cytomask.data.check.finding import CheckReport
+from cytomask.data.check.kinds import TITLES, gravest_first
+from cytomask.data.check.set_faults import class_counts, diameters
+from cytomask.data.dataset import Dataset
 from cytomask.output import output_folder, replacing
-from cytomask.progress import track
 from cytomask.workflows.check_model import model_faults
 from cytomask.workflows.check_pictures import Pictures
+from cytomask.workflows.examination import examine_data
 
 REPORT_NAME, PAGE_NAME = "check.json", "check.html"
-#: Suffixes of volumes, which are told from folders without images.
-_VOLUMES = (".h5", ".hdf5", ".hdf", ".nrrd", ".nii", ".mrc")
 #: Bins of the histogram of diameters, and how many shapes are listed.
 _BINS, _SHAPES = 24, 20
 
@@ -44,6 +31,7 @@ def check_data(
     *,
     split: str | None = None,
     model: str | Path | None = None,
+    fix: str | Path | None = None,
     workers: int | None = None,
 ) -> CheckReport:
     """Examine annotated data and tell what is wrong with it.
@@ -58,6 +46,8 @@ def check_data(
         Only this split.
     model
         A model (name, bundle or run) whose limits the objects are compared with.
+    fix
+        New folder for a repaired copy; see :func:`cytomask.workflows.repair.repair_data`.
     workers
         Threads; each holds one image. None: as many as there are processors, at most four.
 
@@ -73,7 +63,7 @@ def check_data(
     ConfigError
         If the data set's YAML file is wrong.
     OutputError
-        If the report cannot be written.
+        If the report or the copy cannot be written.
 
     Examples
     --------
@@ -90,7 +80,8 @@ def check_data(
     """
     path = Path(path)
     folder = None if out is None else output_folder(out)
-    found, dataset, examined = examine_all(path, split=split, workers=workers)
+    seen = examine_data(path, split=split, workers=workers)
+    found, dataset, examined = list(seen.findings), seen.dataset, seen.examined
     if dataset is None:
         report = CheckReport(path.stem, path, tuple(gravest_first(found)), TITLES, {})
     else:
@@ -100,80 +91,11 @@ def check_data(
         report = CheckReport(dataset.name, dataset.source, tuple(gravest_first(found)), TITLES, statistics)
     if folder is not None:
         _write(report, folder, Pictures([] if dataset is None else dataset.samples))
+    if fix is not None:
+        from cytomask.workflows.repair import repair_examined
+
+        repair_examined(seen, path, fix)
     return report
-
-
-def examine_all(
-    path: Path, *, split: str | None = None, workers: int | None = None
-) -> tuple[list[Finding], Dataset | None, list[Examined]]:
-    """Find everything; the data set is None if it cannot be opened, and what its files show is all there is."""
-    _refuse_volumes(path)
-    found = [one for file, of_split in coco_files(path).items() for one in coco_faults(file, of_split)]
-    try:
-        dataset = open_dataset(path)
-    except CytomaskError as error:
-        if not any(one.severity == "error" for one in found):
-            raise
-        found.append(finding("data-set-problem", sentence(error), file=None if error.where is None else path))
-        return found, None, []
-    found += problem_findings(dataset.problems)
-    if split is not None:
-        chosen = dataset.split(split)
-        dataset = replace(dataset, samples=chosen, split_names=(split,))
-        names = {sample.name for sample in chosen}
-        found = [one for one in found if (one.split in (None, split)) and (one.image is None or one.image in names)]
-    examined = _examine(dataset, workers)
-    split_by_name = {sample.name: sample.split for sample in dataset.samples}
-    found = [replace(one, split=one.split or split_by_name.get(one.image or "")) for one in found]
-    found += [one for result in examined for one in result.findings]
-    found += name_findings(dataset.samples)
-    found += set_faults(examined, dataset.classes)
-    # Where chance draws the splits, none of them is anybody's decision.
-    drawn = dataset.how_split.startswith("drawn")
-    found += split_faults(examined, dataset.split_names, drawn)
-    return found, dataset, examined
-
-
-def coco_files(path: Path) -> dict[Path, str | None]:
-    """The COCO files of a data set, each with its split."""
-    if path.is_file() and path.suffix.lower() not in (".yaml", ".yml"):
-        return {path: None} if is_coco(path) else {}
-    source = path
-    if path.is_dir():
-        source = next((path / name for name in CONFIG_NAMES if (path / name).is_file()), path)
-    named: dict[str | None, Path]
-    if source.is_file():
-        config = read_config(source)
-        root = inside(source.parent, config.root, source, "root")
-        if config.annotations is None:
-            named = usual_annotations(root) if config.labels is None and config.pairs is None else {}
-        else:
-            texts = config.annotations if isinstance(config.annotations, dict) else {None: config.annotations}
-            named = {split: inside(root, text, source, "annotations") for split, text in texts.items()}
-    else:
-        named = usual_annotations(path) if path.is_dir() else {}
-    return {file: split or split_of(file.stem) for split, file in named.items() if file.is_file() and is_coco(file)}
-
-
-def _examine(dataset: Dataset, workers: int | None) -> list[Examined]:
-    if workers is None:
-        workers = min(4, os.cpu_count() or 1)
-    if workers <= 1:
-        return [examine(sample) for sample in track(dataset.samples, "checking")]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(track(pool.map(examine, dataset.samples), "checking", total=len(dataset.samples)))
-
-
-def _refuse_volumes(path: Path) -> None:
-    files = [path] if path.is_file() else sorted(path.iterdir()) if path.is_dir() else []
-    volumes = [file for file in files if file.suffix.lower() in _VOLUMES]
-    if volumes and (path.is_file() or not any(file.is_dir() for file in files)):
-        raise DataError(
-            "these are volumes, and only flat images are checked",
-            where=path, found=", ".join(file.name for file in volumes[:5]),
-            expected="images/ and labels/ of single planes, or annotations with their images",
-            fix="export the planes that are annotated as TIFF, with labels of the same name",
-        )  # fmt: skip
 
 
 def data_statistics(dataset: Dataset, examined: Sequence[Examined]) -> dict[str, Any]:
