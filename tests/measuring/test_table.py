@@ -235,3 +235,48 @@ def test_an_unknown_suffix_is_refused_and_a_failed_write_leaves_nothing(tmp_path
     with pytest.raises(OutputError, match="cannot be written"):
         write_table(tmp_path / "nowhere" / "objects.csv", table)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_part_is_measured_as_in_the_whole() -> None:
+    """Objects measured with the pixels around them only have the same figures, to the last bit."""
+    rng = np.random.default_rng(4)
+    labels = np.zeros((90, 130), np.int32)
+    for i in range(1, 40):
+        y, x = rng.integers(0, 80), rng.integers(0, 115)
+        labels[y : y + rng.integers(1, 12), x : x + rng.integers(1, 15)] = i
+    objects = Instances.from_labels(labels)
+    image = Image.from_array(rng.normal(size=(2, 90, 130)) * 1e3, axes="CYX", pixel_size=(0.3, 0.4))
+    whole = measure(objects, image)
+    order = rng.permutation(len(objects))
+    parts = [measure(objects.take(part), image) for part in np.array_split(order, 7)]
+    together = pd.concat(parts, ignore_index=True).sort_values("id", ignore_index=True)
+    pd.testing.assert_frame_equal(together, whole, check_exact=True)
+
+
+def test_only_the_part_with_objects_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.zeros((100, 200), np.int32)
+    labels[40:50, 120:140] = 3
+    image = Image.from_array(np.ones((100, 200), np.float32), axes="YX")
+    read = []
+    window = Image.window
+    monkeypatch.setattr(Image, "window", lambda self, *place: (read.append(place), window(self, *place))[1])
+    measure(Instances.from_labels(labels), image)
+    assert read == [(40, 50, 120, 140)]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_table_in_parts_is_the_table(tmp_path: Path, suffix: str) -> None:
+    labels = np.arange(1, 41, dtype=np.int32).reshape(5, 8).repeat(4, 0).repeat(5, 1)
+    image = Image.from_array(np.random.default_rng(0).random(labels.shape), axes="YX", source=Path("=a.tif"))
+    table = measure(Instances.from_labels(labels), image)
+    write_table(tmp_path / f"whole.{suffix}", table)
+    write_table(tmp_path / f"parts.{suffix}", (table.iloc[i : i + 13] for i in (0, 13, 26, 39)))
+    write_table(tmp_path / f"empty.{suffix}", iter([table.iloc[:0]]))
+    if suffix == "csv":
+        assert (tmp_path / "parts.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+        assert (tmp_path / "empty.csv").read_text().count("\n") == 1
+    else:
+        whole, parts, empty = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("whole", "parts", "empty"))
+        pd.testing.assert_frame_equal(parts, whole)
+        assert list(empty.columns) == list(whole.columns)
+        assert len(empty) == 0
