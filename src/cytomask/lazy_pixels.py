@@ -101,7 +101,7 @@ class PartView:
     @property
     def shape(self) -> tuple[int, ...]:
         """Sizes of the axes that are left."""
-        return tuple(len(places) for places in self._ranges() if isinstance(places, range))
+        return tuple(len(own) for own in self._ranges() if isinstance(own, range))
 
     @property
     def dtype(self) -> np.dtype:
@@ -132,14 +132,13 @@ class PartView:
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        wanted = iter(_whole_index(index, self.ndim))
+        wanted = iter(whole_index(index, self.ndim))
         full: list[int | slice] = []
-        for places in self._ranges():
-            if isinstance(places, int):
-                full.append(places)
+        for own in self._ranges():
+            if isinstance(own, int):
+                full.append(own)
                 continue
-            part = next(wanted)
-            chosen = places[part]
+            chosen = own[next(wanted)]
             if isinstance(chosen, range):
                 # A range that counts down to 0 ends at -1, which a slice would take for the last place.
                 full.append(slice(chosen.start, chosen.stop if chosen.stop >= 0 else None, chosen.step))
@@ -218,8 +217,8 @@ class ChannelView:
         return pixels if dtype is None else pixels.astype(dtype, copy=False)
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        parts = _whole_index(index, 3)
-        ranges = [_places(part, size) for part, size in zip(parts, self.shape)]
+        parts = whole_index(index, 3)
+        ranges = [places(part, size) for part, size in zip(parts, self.shape)]
         dropped = tuple(axis for axis, part in enumerate(parts) if not isinstance(part, slice))
         pixels = self._read([self._channels[c] for c in ranges[0]], ranges[1], ranges[2])
         return pixels.squeeze(dropped) if dropped else pixels
@@ -281,7 +280,7 @@ class ChannelView:
         return np.require(pixels, self.dtype, ["ALIGNED"])
 
 
-def _whole_index(index: Any, ndim: int) -> list[int | slice]:
+def whole_index(index: Any, ndim: int) -> list[int | slice]:
     """One integer or slice for each axis."""
     parts = list(index) if isinstance(index, tuple) else [index]
     if Ellipsis in parts:
@@ -292,15 +291,15 @@ def _whole_index(index: Any, ndim: int) -> list[int | slice]:
     return [*(part if isinstance(part, slice) else int(part) for part in parts), *[slice(None)] * (ndim - len(parts))]
 
 
-def _places(part: int | slice, size: int) -> range:
+def places(part: int | slice, size: int) -> range:
     """Places along an axis that an index means."""
     if isinstance(part, slice):
         return range(size)[part]
-    place = range(size)[part]
-    return range(place, place + 1)
+    one = range(size)[part]
+    return range(one, one + 1)
 
 
-def _pieces(places: range, length: int) -> Iterator[tuple[tuple[int, int], range]]:
+def _pieces(wanted: range, length: int) -> Iterator[tuple[tuple[int, int], range]]:
     """Cut places along an axis at the multiples of a length: from where to where to read, and which places those are.
 
     Examples
@@ -309,10 +308,10 @@ def _pieces(places: range, length: int) -> Iterator[tuple[tuple[int, int], range
     [((1, 6), range(0, 2)), ((9, 10), range(2, 3))]
     """
     first = 0
-    while first < len(places):
+    while first < len(wanted):
         last = first
-        while last + 1 < len(places) and places[last + 1] // length == places[first] // length:
+        while last + 1 < len(wanted) and wanted[last + 1] // length == wanted[first] // length:
             last += 1
-        ends = places[first], places[last]
+        ends = wanted[first], wanted[last]
         yield (min(ends), max(ends) + 1), range(first, last + 1)
         first = last + 1

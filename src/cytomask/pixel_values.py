@@ -32,7 +32,7 @@ def refuse_what_is_no_number(pixels: np.ndarray | LazyPixels, source: Path | Non
 
 def refuse_what_is_not_finite(pixels: np.ndarray, source: Path | None) -> None:
     """Search floats for NaN and infinite values, some rows at a time so that little memory is needed."""
-    if pixels.dtype.kind != "f":
+    if pixels.dtype.kind != "f" or pixels.size == 0:
         return
     nans = infinite = 0
     step = max(1, CHUNK // (pixels.shape[0] * pixels.shape[2]))

@@ -50,12 +50,12 @@ def test_a_file_that_is_no_image(tmp_path: Path, suffix: str, content: bytes, wo
 def test_a_file_that_is_empty_missing_a_folder_or_of_another_kind(tmp_path: Path) -> None:
     (tmp_path / "empty.tif").touch()
     (tmp_path / "folder.tif").mkdir()
-    (tmp_path / "cells.czi").write_bytes(b"ZISRAWFILE")
+    (tmp_path / "cells.h5").write_bytes(b"\x89HDF")
     for name, words in [("empty.tif", "0 bytes"), ("folder.tif", "this is a folder"), ("none.tif", "does not exist")]:
         with pytest.raises(ImageError, match=words):
             read_image(tmp_path / name)
     with pytest.raises(ImageError) as caught:
-        read_image(tmp_path / "cells.czi")
+        read_image(tmp_path / "cells.h5")
     assert all(suffix in str(caught.value) for suffix in IMAGE_SUFFIXES)
 
 

@@ -388,7 +388,7 @@ def test_a_damaged_file_is_an_error_or_an_image(path: Path, kind: str, place: fl
 @pytest.mark.parametrize("packed", [1, 5, 8])
 def test_a_small_file_cannot_ask_for_much_memory(path: Path, packed: int, tile: dict[str, int]) -> None:
     path.write_bytes(_bare_tiff(1_000_000, 200_000, 16, zlib.compress(bytes(500)), _259=packed, **tile))
-    with pytest.raises(ImageError, match=r"at most 8 GiB|cut off"):
+    with pytest.raises(ImageError, match=r"at most 8 GiB|cut off|in one piece"):
         read_image(path)
     path.write_bytes(
         _bare_tiff(100, 100, 16, zlib.compress(bytes(500)), _259=8, _322=2**20, _323=2**20, _324=8, _325=99)

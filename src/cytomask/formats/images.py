@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from cytomask.errors import CytomaskError, ImageError
+from cytomask.formats.bioio_images import BIOIO_SUFFIXES, bioio_kind, read_bioio
+from cytomask.formats.ome_zarr import is_zarr, read_zarr
 from cytomask.formats.raster import SIGNATURES, read_raster
 from cytomask.formats.tiff import read_tiff
 from cytomask.formats.tiff_structure import is_tiff
@@ -20,26 +22,27 @@ _KINDS = {
     ".tif": "TIFF",
     ".tiff": "TIFF",
     ".btf": "TIFF",
+    ".svs": "TIFF",
     ".png": "PNG",
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
     ".bmp": "BMP",
+    ".zarr": "zarr",
+    **{suffix: suffix[1:].upper() for suffix in BIOIO_SUFFIXES},
 }
-#: Suffixes of the files that can be read, in lower case.
+#: Suffixes of the files that can be read, in lower case; what ends in ``.zarr`` is a folder.
 IMAGE_SUFFIXES = tuple(_KINDS)
 #: What prediction writes beside images; not taken for images when a folder is listed.
-OUR_OUTPUTS = ("_labels.tif", "_labels.png", "_overlay.png")
+OUR_OUTPUTS = ("_labels.tif", "_labels.png", "_overlay.png", "_labels.zarr", "_labels.ome.zarr")
 _OTHER_KINDS = {
     b"\x89HDF": "HDF5",
     b"PK\x03\x04": "ZIP",
     b"\x1f\x8b": "gzip",
     b"GIF8": "GIF",
-    b"\xda\xce\xbe\x0a": "ND2",
     b"\x93NUMPY": "NumPy",
     b"%PDF": "PDF",
     b"RIFF": "WebP or AVI",
     b"\0\0\0\x0cjP": "JPEG 2000",
-    b"ZISRAWFILE": "CZI",
 }
 
 
@@ -49,7 +52,8 @@ def read_image(path: str | Path, *, axes: str | None = None, plane: int | None =
     Parameters
     ----------
     path
-        A TIFF (plain, OME or ImageJ), PNG, JPEG or BMP file.
+        A TIFF (plain, OME or ImageJ), PNG, JPEG or BMP file; a folder of OME-Zarr or zarr; or, where the extra
+        ``bioio`` is installed, an ND2, CZI or LIF file.
     axes
         The file's axes, where it does not tell them or tells them wrongly: one letter each, such as ``"CYX"``.
     plane
@@ -58,7 +62,8 @@ def read_image(path: str | Path, *, axes: str | None = None, plane: int | None =
     Returns
     -------
     Image
-        Its ``resolved`` says how the file was understood. Uncompressed TIFF is mapped, not loaded.
+        Its ``resolved`` says how the file was understood. Uncompressed TIFF is mapped, not loaded; of other TIFF and
+        zarr, more than 256 MiB are not loaded either, but read by windows.
 
     Raises
     ------
@@ -78,6 +83,8 @@ def read_image(path: str | Path, *, axes: str | None = None, plane: int | None =
 
 def read_file(path: Path, *, axes: str | None = None, plane: int | None = None, stored: bool = False) -> Image:
     """Read a file by what it is, which its first bytes tell; ``stored`` leaves the numbers as label images need."""
+    if path.is_dir():
+        return read_zarr(path, axes=axes, plane=plane, stored=stored)
     announced = _KINDS[path.suffix.lower()]
     kind = file_kind(path)
     if kind is None:
@@ -91,15 +98,17 @@ def read_file(path: Path, *, axes: str | None = None, plane: int | None = None, 
     told = [] if kind == announced else [f"it is a {kind} file in spite of its name"]
     if kind == "TIFF":
         return read_tiff(path, axes=axes, plane=plane, stored=stored, told=told)
+    if kind not in SIGNATURES:
+        return read_bioio(path, axes=axes, plane=plane, told=told, start=_start(path))
     return read_raster(path, kind, axes=axes, plane=plane, stored=stored, told=told)
 
 
 def file_kind(path: Path) -> str | None:
-    """Tell TIFF, PNG, JPEG and BMP by the first bytes; None for anything else."""
+    """Tell TIFF, PNG, JPEG, BMP, ND2, CZI and LIF by the first bytes; None for anything else."""
     start = _start(path)
     if is_tiff(start):
         return "TIFF"
-    return next((kind for kind, signature in SIGNATURES.items() if start.startswith(signature)), None)
+    return next((kind for kind, signature in SIGNATURES.items() if start.startswith(signature)), bioio_kind(start))
 
 
 def _start(path: Path) -> bytes:
@@ -130,6 +139,17 @@ def check_file(path: str | Path, suffixes: Sequence[str], error: type[CytomaskEr
     """Make sure that a path is a file of a supported kind with something in it."""
     path = Path(path)
     if path.is_dir():
+        if ".zarr" in suffixes and is_zarr(path):
+            return path
+        if path.suffix.lower() == ".zarr":
+            if ".zarr" not in suffixes:
+                raise error("zarr is not read here", where=path, found="a folder", expected=", ".join(suffixes))
+            raise error(
+                "the zarr folder is empty or incomplete",
+                where=path,
+                found="no .zgroup, .zarray or zarr.json in it",
+                fix="copy or export it again",
+            )
         raise error("this is a folder, not an image", where=path, fix="name the files in it")
     if not path.exists():
         raise error("the file does not exist", where=path, fix="check the name and the folder")
@@ -152,7 +172,8 @@ def list_images(paths: Sequence[str | Path]) -> list[Path]:
     Parameters
     ----------
     paths
-        Files; folders (their images, without subfolders); patterns with ``*``, ``?``, ``[…]`` and ``**``.
+        Files; folders (their images, without subfolders); patterns with ``*``, ``?``, ``[…]`` and ``**``. A folder of
+        zarr is an image, not a folder of images.
 
     Returns
     -------
@@ -176,13 +197,14 @@ def list_images(paths: Sequence[str | Path]) -> list[Path]:
 
 def _matches(path: str | Path) -> list[Path]:
     place = Path(path)
-    if place.is_dir():
-        inside = [entry for entry in place.iterdir() if entry.is_file()]
+    if place.is_dir() and not is_zarr(place) and place.suffix.lower() != ".zarr":
+        inside = [entry for entry in place.iterdir() if _may_be_image(entry)]
     elif not place.exists() and glob.has_magic(str(path)):
-        inside = [Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file()]  # noqa: PTH207
+        inside = [Path(name) for name in glob.glob(str(path), recursive=True) if _may_be_image(Path(name))]  # noqa: PTH207
     else:
         return [check_file(place, IMAGE_SUFFIXES)]
-    images = [p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    named = [p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES or p.is_dir()]
+    images = [p for p in named if not p.name.startswith(".")]
     kept = [p for p in images if not p.name.lower().endswith(OUR_OUTPUTS)]
     if not images or (place.is_dir() and not kept):
         raise ImageError(
@@ -194,6 +216,13 @@ def _matches(path: str | Path) -> list[Path]:
     if kept and len(kept) < len(images):
         say(f"{path}: {len(images) - len(kept)} label images or overlays of an earlier prediction are left out")
     return kept or images
+
+
+def _may_be_image(path: Path) -> bool:
+    """Whether this is a file, or a folder that is one image, and not a part of such a folder."""
+    if path.is_dir():
+        return path.suffix.lower() == ".zarr" or is_zarr(path)
+    return path.is_file() and not any(parent.suffix.lower() == ".zarr" for parent in path.parents)
 
 
 def _natural(path: Path) -> list[tuple[int, int, str]]:

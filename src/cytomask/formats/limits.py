@@ -8,8 +8,13 @@ from pathlib import Path
 
 from cytomask.errors import ImageError
 
-#: Most bytes that one image may take when it is unpacked into memory (files that can be mapped are not limited).
+#: Most bytes that one image may take when it is unpacked into memory (what is
+#: mapped, or read by windows, is not limited).
 MAX_UNPACKED = 8 * 2**30
+#: Images that unpack to more than this are read by windows where their file allows it, smaller ones at once.
+LAZY_FROM = 2**28
+#: Most bytes that one tile, strip or chunk may unpack to where an image is read by windows.
+MAX_PIECE = 2**28
 #: Up to this size a file is believed whatever it says.
 BELIEVED = 2**30
 #: Beyond it, a file that unpacks to more than this many times its own size is not. (Deflate reaches 1032 at most, and
@@ -17,8 +22,17 @@ BELIEVED = 2**30
 MAX_RATIO = 10_000
 
 
-def check_unpacked_size(shape: Sequence[int], itemsize: int, path: Path) -> None:
+def check_unpacked_size(shape: Sequence[int], itemsize: int, path: Path, packed: bool = True) -> None:
     """Refuse an image whose header asks for more memory than its file can be meant to hold.
+
+    Parameters
+    ----------
+    shape, itemsize
+        Sizes of the axes, and bytes of a value.
+    path
+        The file.
+    packed
+        Whether the size of the file limits what may come of it.
 
     Raises
     ------
@@ -34,7 +48,7 @@ def check_unpacked_size(shape: Sequence[int], itemsize: int, path: Path) -> None
       where:    a.png
       found:    100000 x 100000 values, 18.6 GiB
       expected: at most 8 GiB
-      to do:    export a part of it, or save it as uncompressed TIFF, which is mapped and not limited
+      to do:    export a part of it, or save it as TIFF in tiles or as OME-Zarr, which are read by windows
     """
     n_bytes = math.prod(shape) * itemsize
     found = f"{' x '.join(str(size) for size in shape)} values, {_size(n_bytes)}"
@@ -46,9 +60,9 @@ def check_unpacked_size(shape: Sequence[int], itemsize: int, path: Path) -> None
             where=path,
             found=found,
             expected=f"at most {_size(MAX_UNPACKED)}",
-            fix="export a part of it, or save it as uncompressed TIFF, which is mapped and not limited",
+            fix="export a part of it, or save it as TIFF in tiles or as OME-Zarr, which are read by windows",
         )
-    if n_bytes > BELIEVED and n_bytes > MAX_RATIO * path.stat().st_size:
+    if packed and n_bytes > BELIEVED and n_bytes > MAX_RATIO * path.stat().st_size:
         raise ImageError(
             "the file is too small for the image that it announces",
             where=path,

@@ -1,4 +1,7 @@
-"""Read TIFF: plain, OME and ImageJ, of any depth; mapped where nothing needs to be unpacked."""
+"""Read TIFF: plain, OME and ImageJ, of any depth and size.
+
+What is not packed is mapped; what is packed is read at once, or by windows where it is large.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,20 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
 
 from cytomask.errors import CytomaskError, ImageError
-from cytomask.formats.limits import check_unpacked_size
+from cytomask.formats.limits import LAZY_FROM, MAX_PIECE, MAX_UNPACKED, check_unpacked_size
+from cytomask.formats.planes import choose_plane
 from cytomask.formats.tiff_metadata import read_metadata
 from cytomask.formats.tiff_structure import check_tiff_structure, truncated
+from cytomask.formats.tiff_windows import TiffWindows, can_be_windowed, levels_of
 from cytomask.image import Image
 from cytomask.image_axes import FEW_CHANNELS, check_axes
+from cytomask.lazy_pixels import indexed
 
 _JPEG = {tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.OJPEG}
 
@@ -59,6 +66,9 @@ def read_tiff(
     Pages whose meaning the file does not tell are channels when there are at most 8 (``FEW_CHANNELS``); more are a
     stack, of which ``plane`` chooses. Of several images in one file the first is read. ``resolved`` says so.
 
+    An image of more than 256 MiB (``LAZY_FROM``) that is packed in tiles or strips is read by windows, and so is one
+    with a pyramid, whose levels then serve as overviews. What is damaged in it is found when it is read.
+
     Raises
     ------
     ImageError
@@ -95,11 +105,14 @@ def _read(
             fix="export it as RGB",
         )
     letters, clause = _axes(series, axes, plane, path)
-    index, clause = _choose_plane(letters, series.shape, plane, clause, path)
-    pixels, slices = _pixels(tif, series, index, path)
+    index, clause = choose_plane(letters, series.shape, plane, clause, path)
+    lazily = not stored and _stays_as_stored(tif, page)
+    pixels, slices = _pixels(tif, series, index, path, lazily)
     letters = "".join(letter for letter, chosen in zip(letters, index) if isinstance(chosen, slice))
-    if len(tif.series) > 1:
-        told.append(f"the first of {len(tif.series)} images in the file")
+    images = [other for other in tif.series if other is series or not other.keyframe.is_reduced]
+    if len(images) > 1:
+        told.append(f"the first of {len(images)} images in the file")
+    told += _told_of_levels(pixels)
     if axes is None:
         pixels, letters = _samples(pixels, letters, page, told)
     if not stored:
@@ -146,42 +159,10 @@ def _axes(series: tifffile.TiffPageSeries, axes: str | None, plane: int | None, 
     return letters, f"axes {letters}: the pages, of which nothing is told, are taken for a stack"
 
 
-def _choose_plane(
-    letters: str, shape: tuple[int, ...], plane: int | None, clause: str, path: Path
-) -> tuple[tuple[slice | int, ...], str]:
-    """Index of the plane that is meant: all of rows, columns, channels and samples, and one of everything else."""
-    stack = [i for i, letter in enumerate(letters) if letter not in "YXCS" and shape[i] > 1]
-    n_planes = math.prod(shape[i] for i in stack)
-    listing = ", ".join(f"{letters[i]}={shape[i]}" for i in stack)
-    if plane is None and stack:
-        raise ImageError(
-            f"the file is a stack of {n_planes} planes",
-            where=path,
-            found=listing,
-            expected="one plane",
-            fix=f"choose one with --plane N, from 0 to {n_planes - 1}; if they are channels, say so with --axes CYX",
-        )
-    if plane is not None and not 0 <= plane < n_planes:
-        raise ImageError(
-            "the file has no such plane",
-            where=path,
-            found=f"--plane {plane}",
-            expected=f"0 to {n_planes - 1} ({listing})" if stack else "0: there is only one plane",
-        )
-    index: list[slice | int] = [slice(None) if letter in "YXCS" else 0 for letter in letters]
-    if stack and plane is not None:
-        place = [int(i) for i in np.unravel_index(plane, [shape[i] for i in stack])]
-        for i, number in zip(stack, place):
-            index[i] = number
-        told = ", ".join(f"{letters[i]}={number}" for i, number in zip(stack, place))
-        clause += f"; plane {plane} of {n_planes}" + (f" ({told})" if len(stack) > 1 else "")
-    return tuple(index), clause
-
-
 def _pixels(
-    tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, index: tuple[slice | int, ...], path: Path
-) -> tuple[np.ndarray, list[int]]:
-    """Map or read the chosen part of a series; also the numbers of the slices that it is made of."""
+    tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, index: tuple[slice | int, ...], path: Path, lazily: bool
+) -> tuple[Any, list[int]]:
+    """Map, read or open the chosen part of a series; also the numbers of the slices that it is made of."""
     pages = _pages_there(tif, series, path)
     if len(pages) < len(series.pages):
         raise ImageError(
@@ -199,7 +180,11 @@ def _pixels(
     chosen = [int(i) for i in slices.ravel()] if paged else []
 
     here = all(page.parent is tif for page in pages)
-    if here and series.dataoffset is not None:
+    by_page = paged and len(pages) == math.prod(leading)
+    itemsize = np.dtype(series.dtype).itemsize
+    large = (len(chosen) * math.prod(frame) if by_page else math.prod(shape)) * itemsize > LAZY_FROM
+    levels = levels_of(tif, series) if large and lazily and here and by_page else []
+    if here and series.dataoffset is not None and not levels:
         size = path.stat().st_size
         end = series.dataoffset + math.prod(shape) * series.dtype.itemsize
         if end > size:
@@ -207,15 +192,51 @@ def _pixels(
         dtype = series.dtype.newbyteorder(tif.byteorder)
         return np.memmap(path, dtype, "r", series.dataoffset, shape)[index], chosen
 
-    by_page = paged and len(pages) == math.prod(leading)
     _check_segments(series.keyframe, [pages[i] for i in chosen] if by_page else pages, path)
-    itemsize = np.dtype(series.dtype).itemsize
     if not by_page:
         check_unpacked_size(shape, itemsize, path)
         return series.asarray()[index], chosen
+    if large and lazily and here:
+        if can_be_windowed(series.keyframe):
+            return _windows(series, levels, chosen, slices.shape, path), chosen
+        if len(chosen) * math.prod(frame) * itemsize > MAX_UNPACKED:
+            raise ImageError(
+                "the image is packed in pieces that are too large to be unpacked",
+                where=path,
+                found=f"{' x '.join(str(size) for size in frame)} values, each plane packed in one piece"
+                if len(pages[0].dataoffsets) == 1
+                else f"{' x '.join(str(size) for size in frame)} values in {len(pages[0].dataoffsets)} pieces",
+                expected=f"tiles or strips of at most {MAX_PIECE >> 20} MiB",
+                fix="save it as TIFF in tiles or as OME-Zarr, which are read by windows",
+            )
     check_unpacked_size((len(chosen), *frame), itemsize, path)
     pixels = tif.asarray(series=0, key=chosen).reshape(*slices.shape, *frame)
     return pixels[(slice(None),) * slices.ndim + index[n_leading:]], chosen
+
+
+def _windows(
+    series: tifffile.TiffPageSeries,
+    levels: Sequence[tuple[tuple[int, int], tifffile.TiffPageSeries]],
+    chosen: Sequence[int],
+    leading: tuple[int, ...],
+    path: Path,
+) -> TiffWindows:
+    """Open the chosen pages of a series, and those of its coarser levels that are all there."""
+    coarser = []
+    for place, level in levels:
+        pages = [page for page in level.pages if page is not None]
+        pages = [pages[i] for i in chosen]
+        with suppress(ImageError):
+            _check_segments(level.keyframe, pages, path)
+            coarser.append(TiffWindows(path, place, level.keyframe, pages, leading))
+    return TiffWindows(path, (0, 0), series.keyframe, [series.pages[i] for i in chosen], leading, coarser)
+
+
+def _told_of_levels(pixels: Any) -> list[str]:
+    if not isinstance(pixels, TiffWindows):
+        return []
+    n_levels = len(pixels.coarser) + 1
+    return ["read by windows" + (f"; the finest of {n_levels} levels" if n_levels > 1 else "")]
 
 
 def _pages_there(
@@ -240,13 +261,20 @@ def _check_segments(
     if keyframe.is_tiled:
         check_unpacked_size((keyframe.tilelength, keyframe.tilewidth), np.dtype(keyframe.dtype).itemsize, path)
     for page in pages:
+        if Path(page.parent.filehandle.path).resolve().parent != path.resolve().parent:
+            raise ImageError(
+                "the metadata name a file in another folder, which is not read",
+                where=path,
+                found=page.parent.filehandle.name,
+                fix="put the other files of this image beside it, or export it as one file",
+            )
         size = page.parent.filehandle.size
         end = max((a + b for a, b in zip(page.dataoffsets, page.databytecounts)), default=0)
         if end > size:
             raise truncated(path, f"{size} bytes where page {page.index} needs {end}")
 
 
-def _samples(pixels: np.ndarray, letters: str, page: tifffile.TiffPage, told: list[str]) -> tuple[np.ndarray, str]:
+def _samples(pixels: Any, letters: str, page: tifffile.TiffPage, told: list[str]) -> tuple[Any, str]:
     """Tell the samples of a colour from channels that are stored the same way, and drop transparency."""
     if "S" not in letters:
         return pixels, letters
@@ -254,19 +282,32 @@ def _samples(pixels: np.ndarray, letters: str, page: tifffile.TiffPage, told: li
     if page.photometric in (_PHOTOMETRIC.RGB, _PHOTOMETRIC.YCBCR) and pixels.shape[axis] in (3, 4):
         return pixels, letters
     if page.extrasamples and page.extrasamples[-1] in (1, 2) and pixels.shape[axis] > 1:
-        pixels = pixels[(slice(None),) * axis + (slice(0, -1),)]
+        pixels = indexed(pixels, (slice(None),) * axis + (slice(0, -1),))
         told.append("the last sample is transparency and dropped")
     return pixels, letters if "C" in letters else letters.replace("S", "C")
 
 
+def _stays_as_stored(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> bool:
+    """Whether the numbers of a page are its light, without a palette or turning round."""
+    return page.photometric != _PHOTOMETRIC.MINISWHITE and (
+        page.photometric != _PHOTOMETRIC.PALETTE or _tints(tif, page)
+    )
+
+
+def _tints(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> bool:
+    """Whether a palette only colours a grey image, so that the stored numbers are what was measured."""
+    if page.colormap is None or tif.is_imagej or tif.is_ome:
+        return True
+    return bool((np.diff(page.colormap.sum(axis=0, dtype=np.int64)) >= 0).all())
+
+
 def _as_shown(
-    pixels: np.ndarray, letters: str, tif: tifffile.TiffFile, page: tifffile.TiffPage, told: list[str]
-) -> tuple[np.ndarray, str]:
+    pixels: Any, letters: str, tif: tifffile.TiffFile, page: tifffile.TiffPage, told: list[str]
+) -> tuple[Any, str]:
     """Turn palette indices into colours, and white-is-zero round, so that numbers mean light."""
     if page.photometric == _PHOTOMETRIC.PALETTE and page.colormap is not None and pixels.dtype.kind == "u":
         palette = page.colormap
-        ramp = bool((np.diff(palette.sum(axis=0, dtype=np.int64)) >= 0).all())
-        if ramp or tif.is_imagej or tif.is_ome:
+        if _tints(tif, page):
             told.append("its palette only tints it: the stored numbers are taken")
             return pixels, letters
         palette = (palette >> 8 if palette.max() > 255 else palette).astype(np.uint8)

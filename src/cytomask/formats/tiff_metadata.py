@@ -83,13 +83,25 @@ def read_metadata(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, chose
         if size is None:
             size = _imagej_size(tif, tif.imagej_metadata)
             told += ["the pixel size is told by the ImageJ metadata"] * (size is not None)
+    if size is None and tif.is_svs:
+        size = _svs_size(tif)
+        told += ["the pixel size is told by the scanner's description"] * (size is not None)
     if size is None:
         size, sentence = _resolution_size(tif)
         told += [sentence] if sentence else []
     return TiffMetadata(names, size, tuple(told))
 
 
+def _svs_size(tif: tifffile.TiffFile) -> tuple[float, float] | None:
+    """µm per pixel from the description of a slide scanner: ``Aperio Image Library … |MPP = 0.2520|…``."""
+    found = re.search(r"\|\s*MPP\s*=\s*([0-9.]+)", tif.pages.first.description[:100_000])
+    size = _positive(found[1]) if found else None
+    return (size, size) if size else None
+
+
 def _ome(xml: str, index: int) -> tuple[tuple[str, ...], tuple[float, float] | None]:
+    if "<!DOCTYPE" in xml or "<!ENTITY" in xml:  # OME metadata have none; entities can blow up
+        return (), None
     try:
         root = ElementTree.fromstring(xml)
     except (ElementTree.ParseError, ValueError):
