@@ -15,6 +15,7 @@ from cytomask.data.check.kinds import finding, many
 from cytomask.errors import CytomaskError
 from cytomask.formats.images import IMAGE_SUFFIXES, file_kind, read_file
 from cytomask.formats.label_images import read_labels
+from cytomask.geometry.overlap import relabel_sequential
 
 #: A label image has at least so many numbers before most of them can be called smeared.
 _MANY_IDS = 12
@@ -99,13 +100,14 @@ def label_faults(labels: npt.NDArray[np.int32], **about: Any) -> list[Finding]:
 
 def _cores(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Ids, how many pixels of each are surrounded by their own number, and areas."""
-    ids, places = np.unique(labels, return_inverse=True)
-    places = places.reshape(labels.shape)
     core = _surrounded(np.ascontiguousarray(labels))
-    cores = np.bincount(places[core], minlength=len(ids))
-    areas = np.bincount(places.ravel(), minlength=len(ids))
-    real = ids > 0
-    return ids[real], cores[real], areas[real]
+    ids = None
+    if labels.max() > 4 * labels.size:
+        labels, ids = relabel_sequential(labels)
+    areas = np.bincount(labels.ravel())
+    cores = np.bincount(labels[core], minlength=len(areas))
+    there = np.flatnonzero(areas[1:])
+    return there + 1 if ids is None else ids, cores[1:][there], areas[1:][there]
 
 
 @njit(cache=True, nogil=True)

@@ -20,6 +20,8 @@ CONTRAST, FEW = 0.8, 0.06
 FITS, FOREIGN, FOREIGN_OBJECTS = 8.0, 3.0, 8
 #: Ratios of frequencies, of sizes within the set (5th to 95th percentile), and of pixel sizes that are told.
 RARE, WIDE, PIXEL_RATIO = 50, 10, 1.05
+#: Splits of fewer images are not compared: what they hold is chance.
+SPLIT_IMAGES = 5
 #: Diameter below which a network's grid hardly sees an object, and the share of objects that makes it worth telling.
 TINY, TINY_SHARE = 5.0, 0.1
 
@@ -207,7 +209,9 @@ def _sizes(examined: Sequence[Examined]) -> Iterator[Finding]:
     by_split = {
         split: median_of
         for split, members in _by(examined, lambda e: e.sample.split).items()
-        if split is not None and (median_of := _median_diameter(members)) is not None
+        if split is not None
+        and len(members) >= SPLIT_IMAGES
+        and (median_of := _median_diameter(members)) is not None
     }
     if len(by_split) > 1:
         least, most = min(by_split, key=by_split.__getitem__), max(by_split, key=by_split.__getitem__)
