@@ -33,7 +33,7 @@ def array_metadata(path: Path, read_json: Callable[[Path], dict[str, Any]]) -> d
     -------
     dict
         ``shape``, ``chunks`` (what is unpacked together), ``files`` (what a file of the folder holds), ``names`` of
-        axes, and ``format`` (2 or 3).
+        axes, ``format`` (2 or 3), and ``blosc``: whether each file is one block of it.
 
     Raises
     ------
@@ -55,6 +55,7 @@ def array_metadata(path: Path, read_json: Callable[[Path], dict[str, Any]]) -> d
         inner = [_checked_codec(codec, path) for codec in codecs]
         chunks = next((shape for shape in inner if shape), chunks)
         names = content.get("dimension_names") or []
+        blosc = bool(codecs) and codecs[-1]["name"] in ("blosc", "numcodecs.blosc")
         version = 3
     else:
         content = read_json(path / ".zarray")
@@ -66,6 +67,7 @@ def array_metadata(path: Path, read_json: Callable[[Path], dict[str, Any]]) -> d
                 raise _unreadable(path, f"the packing {codec.get('id')!r}", ", ".join(sorted(_V2_CODECS)))
         attributes = read_json(path / ".zattrs") if (path / ".zattrs").is_file() else {}
         names = attributes.get("_ARRAY_DIMENSIONS") or []
+        blosc = (content.get("compressor") or {}).get("id") == "blosc"
         version = 2
     if not known:
         raise _unreadable(path, f"values of the type {dtype!r}", "integers, or floats of at most 64 bits")
@@ -82,7 +84,8 @@ def array_metadata(path: Path, read_json: Callable[[Path], dict[str, Any]]) -> d
             fix="save it in smaller chunks",
         )
     names = names if isinstance(names, list) and len(names) == len(shape) and all(names) else []
-    return {"shape": tuple(shape), "chunks": tuple(chunks), "files": tuple(files), "names": names, "format": version}
+    found = {"shape": tuple(shape), "chunks": tuple(chunks), "files": tuple(files), "names": names}
+    return {**found, "format": version, "blosc": blosc}
 
 
 def _checked_codec(codec: Mapping[str, Any], path: Path) -> list[int] | None:
@@ -140,6 +143,7 @@ class ZarrWindows:
         self.chunks: tuple[int, ...] = tuple(max(1, n) for n in metadata["chunks"])
         self.dtype = np.dtype(array.dtype).newbyteorder("=")
         array.store.limit = _ENLARGED * math.prod(metadata["files"]) * self.dtype.itemsize + _SLACK
+        array.store.is_blosc = metadata["blosc"]
 
     @property
     def ndim(self) -> int:
