@@ -203,6 +203,9 @@ def test_equal_stems_do_not_meet(model, tmp_path, capsys):
         (["x/a.tif", "y/a.tif", "z/x_a.tif"], ["x_a_tif", "y_a_tif", "x_a"]),
         (["p/x/a.tif", "q/x/a.tif"], ["p_x_a", "q_x_a"]),
         (["a.tif", "b.tif"], ["a", "b"]),
+        (["a.ome.tif", "b.v2.tif"], ["a", "b.v2"]),
+        (["a.ome.tif", "a.tif"], ["a_1", "a_2"]),
+        (["a.ome.zarr", "a.tif"], ["a_zarr", "a_tif"]),
     ],
 )
 def test_names(paths, names):

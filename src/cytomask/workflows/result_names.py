@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
+from cytomask.data.pairs import stem_of
 from cytomask.errors import OutputError
 from cytomask.progress import say
 
@@ -26,9 +27,11 @@ def name_results(paths: Sequence[Path]) -> list[str]:
     ['x_a', 'y_a', 'b']
     >>> name_results([Path("x/a.tif"), Path("x/a.png")])
     ['a_tif', 'a_png']
+    >>> name_results([Path("field.ome.zarr")])
+    ['field']
     >>> set_quiet(False)
     """
-    names = [path.stem for path in paths]
+    names = [stem_of(path.name) for path in paths]
     groups: dict[str, list[int]] = defaultdict(list)
     for i, name in enumerate(names):
         groups[name.casefold()].append(i)
@@ -44,7 +47,7 @@ def name_results(paths: Sequence[Path]) -> list[str]:
         for i, name in zip(group, longer):
             names[i] = name
         said = ", ".join(f"{paths[i]} as {names[i]}" for i in group[:4]) + (", …" if len(group) > 4 else "")
-        say(f"{len(group)} images are called {paths[group[0]].stem}; their results are named apart: {said}")
+        say(f"{len(group)} images are called {stem_of(paths[group[0]].name)}; their results are named apart: {said}")
     return names
 
 
@@ -53,11 +56,11 @@ def _longer_names(paths: Sequence[Path]) -> Iterator[list[str]]:
     places = [path.absolute() for path in paths]
     for level in range(max(len(place.parts) for place in places) - 1):
         folders = [place.parts[1:-1][-level:] if level else () for place in places]
-        stems = ["_".join((*folder, path.stem)) for folder, path in zip(folders, paths)]
+        stems = ["_".join((*folder, stem_of(path.name))) for folder, path in zip(folders, paths)]
         yield stems
         yield [f"{stem}_{path.suffix[1:]}" for stem, path in zip(stems, paths)]
     for first in count(1):
-        yield [f"{path.stem}_{number}" for number, path in enumerate(paths, start=first)]
+        yield [f"{stem_of(path.name)}_{number}" for number, path in enumerate(paths, start=first)]
 
 
 def protect_inputs(images: Sequence[Path], targets: Sequence[Path]) -> None:
