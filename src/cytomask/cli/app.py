@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from cytomask.cli import convert, demo, evaluate, models, predict, train, tune
+from cytomask.cli import check, convert, demo, evaluate, models, predict, train, tune
 from cytomask.errors import CytomaskError
 from cytomask.progress import set_quiet
 
@@ -52,6 +52,7 @@ def _options(
 
 
 app.command("demo")(demo.demo)
+app.command("check")(check.check)
 app.command("predict")(predict.predict)
 app.command("train")(train.train)
 app.command("tune")(tune.tune)
