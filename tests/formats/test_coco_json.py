@@ -380,7 +380,16 @@ def test_what_is_recognised(coco: Callable[..., Path], tmp_path: Path) -> None:
     assert recognise(tmp_path / "a.zip")
     assert len(opened(tmp_path / "a.zip").read("a").instances) == 1
     assert recognise(coco(annotations=[]))
-    for strange in ("", "{", "[]", '{"images": [{"file": "a"}]}', '{"type": "FeatureCollection", "features": []}'):
+    # The record of a prediction has images and categories, too.
+    record = '{"categories": [{"id": 1, "name": "a"}], "images": [{"image_id": 1, "name": "a"}]}'
+    for strange in (
+        "",
+        "{",
+        "[]",
+        record,
+        '{"images": [{"file": "a"}]}',
+        '{"type": "FeatureCollection", "features": []}',
+    ):
         (tmp_path / "b.json").write_text(strange)
         assert not recognise(tmp_path / "b.json")
     (tmp_path / "b.json").write_bytes(bytes(range(256)))

@@ -134,6 +134,10 @@ def test_results_of_a_prediction(results: Callable[..., Path], tmp_path: Path) -
         ("in_a", "a.tif", 1), ("in_b", "b.tif", 0), ("in_c", "c.tif", 1)
     ]  # fmt: skip
     assert found.read("in_b").instances.shape == (20, 30)
+    (tmp_path / "run.json").write_text(
+        json.dumps({**record, "categories": [{"id": 1, "name": "x"}, {"id": 2, "name": "y"}]})
+    )
+    assert open_annotations(path, ImageFinder()).classes == ("x", "y")
     found = open_annotations(results(found_object(image_id=99)), ImageFinder())
     assert (found.names, found.told) == (("99",), ("run.json beside it is of other results, and is not used",))
     for strange in ("[]", "{", '{"images": [{"name": "a"}]}', '{"images": []}', '{"images": [{"objects": 3}]}'):

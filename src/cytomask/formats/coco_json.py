@@ -19,6 +19,7 @@ from cytomask.formats.image_finder import ImageFinder
 from cytomask.formats.json_elements import look
 
 _MEMBER = r'"{}"\s*:\s*[\[{{]'
+_IMAGE = re.compile(r'"(id|file_name)"\s*:')
 
 
 def recognise(path: Path) -> bool:
@@ -28,9 +29,14 @@ def recognise(path: Path) -> bool:
     begin, end = look(path)
     if not begin.startswith("{"):
         return False
-    has = {w: re.search(_MEMBER.format(w), begin + end) is not None for w in ("images", "annotations", "categories")}
-    refers = '"image_id"' in begin + end and ('"segmentation"' in begin + end or '"bbox"' in begin + end)
-    return (has["images"] and (has["annotations"] or has["categories"])) or (refers and has["annotations"])
+    text = begin + end
+    has = {w: re.search(_MEMBER.format(w), text) for w in ("images", "annotations", "categories")}
+    images = has["images"]
+    # Other lists of images are without ids, such as the record of a prediction.
+    if images and (has["annotations"] or has["categories"]):
+        end = text.find("}", images.end())
+        return _IMAGE.search(text, images.end(), end if end >= 0 else len(text)) is not None
+    return has["annotations"] is not None and '"image_id"' in text and ('"segmentation"' in text or '"bbox"' in text)
 
 
 def open_annotations(path: Path, images: ImageFinder) -> AnnotationSet:

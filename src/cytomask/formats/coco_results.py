@@ -269,20 +269,23 @@ def _from_record(path: Path, keys: Mapping[str, int], told: list[str]) -> _Known
     if path.suffix.lower() != ".json" or not record.is_file():
         return None
     try:
-        entries = json.loads(record.read_text(encoding="utf-8"))["images"]
+        whole = json.loads(record.read_text(encoding="utf-8"))
+        entries = whole["images"]
         images = {
             str(entry["name"]): _Image(
                 str(entry["image_id"]), re.split(r"[\\/]", entry["file"])[-1], told_size(entry, str(record))
             )
             for entry in entries
         }
-        classes = tuple(str(name) for name in entries[0]["objects"])
+        # Older records tell the classes by the objects that they count only.
+        counted = [{"id": i, "name": name} for i, name in enumerate(entries[0]["objects"], start=1)]
+        named = {str(one["id"]): str(one["name"]) for one in whole.get("categories", counted)}
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, CytomaskError):
         return None
     if not keys.keys() <= {image.key for image in images.values()}:
         told.append(f"{RECORD_NAME} beside it is of other results, and is not used")
         return None
-    return images, ({str(i + 1): i + 1 for i in range(len(classes))}, classes)
+    return images, ({key: i + 1 for i, key in enumerate(named)}, tuple(named.values()))
 
 
 def _from_entries(keys: Iterable[str], file_names: Mapping[str, str]) -> dict[str, _Image]:

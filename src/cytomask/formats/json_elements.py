@@ -165,7 +165,7 @@ def look(path: Path) -> tuple[str, str]:
                         return "", ""
                     with packed.open(member) as unpacked:
                         return _text(unpacked.read(LOOK)), ""
-            file.seek(max(0, path.stat().st_size - LOOK // 8))
+            file.seek(max(len(begin), path.stat().st_size - LOOK // 8))
             end = file.read()
     except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
         return "", ""
