@@ -129,7 +129,8 @@ def with_scores(folder: Path, labels: list[np.ndarray], classes: int = 1) -> Non
             {"image_id": k + 1, "category_id": 1 + i % classes, "segmentation": rle, "score": 0.5 + i / 100}
             for i, rle in enumerate(instances.to_rle())
         ]
-    (folder / "run.json").write_text(json.dumps({"images": images}))
+    categories = [{"id": c, "name": "pqr"[c - 1]} for c in range(1, classes + 1)]
+    (folder / "run.json").write_text(json.dumps({"images": images, "categories": categories}))
     (folder / "predictions.json").write_text(json.dumps(entries))
 
 

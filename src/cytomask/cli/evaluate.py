@@ -9,15 +9,66 @@ import typer
 
 
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(help="A label image, or a folder of them (as predict writes).")],
-    truth: Annotated[Path, typer.Argument(help="A label image, a folder of them, or a data set.")],
+    predictions: Annotated[
+        Path,
+        typer.Argument(
+            help="A label image, a folder of them (as predict writes), or annotations such as COCO results."
+        ),
+    ],
+    truth: Annotated[
+        Path, typer.Argument(help="A label image, a folder of them, annotations of any format, or a data set.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for metrics.json and per_image.csv.")],
     split: Annotated[str | None, typer.Option(help="Split of the data set to compare with.")] = None,
+    group_by: Annotated[
+        list[str] | None,
+        typer.Option(help="Column of the data set's table to group images by; may be given several times."),
+    ] = None,
+    annotator: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Another annotation of the same images: how far people agree, beside the prediction. May be given "
+            "several times."
+        ),
+    ] = None,
+    thresholds: Annotated[
+        str | None, typer.Option(help="More IoU thresholds of the matching besides 0.50 to 0.95, such as 0.3,0.4.")
+    ] = None,
+    max_dets: Annotated[
+        int | None, typer.Option(min=1, help="How many of an image's predictions COCO metrics count; 2000.")
+    ] = None,
+    areas: Annotated[
+        str | None,
+        typer.Option(
+            help="Area ranges of COCO metrics: cells, coco, quantiles, or the two areas that divide small from medium "
+            "and large, such as 300,1000."
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0, max=100, help="How far apart outlines may lie for boundary F1, in pixels.")
+    ] = 2.0,
+    resamples: Annotated[
+        int, typer.Option(min=0, help="How often images are drawn again for the intervals; 0 leaves them out.")
+    ] = 1000,
 ) -> None:
     """Compare predictions with the truth: matching metrics at every IoU, pooled and per image, with intervals."""
+    from cytomask.evaluation.coco_settings import CocoSettings, read_areas, with_limit
+    from cytomask.evaluation.confidence import Bootstrap
     from cytomask.reporting.tables import print_metrics
-    from cytomask.workflows.evaluate import evaluate_predictions
+    from cytomask.workflows.evaluate import THRESHOLDS, evaluate_predictions, read_thresholds
 
-    result = evaluate_predictions(predictions, truth, out, split=split)
+    settings = CocoSettings() if areas is None else CocoSettings(areas=read_areas(areas))
+    result = evaluate_predictions(
+        predictions,
+        truth,
+        out,
+        split=split,
+        thresholds=THRESHOLDS if thresholds is None else (*THRESHOLDS, *read_thresholds(thresholds)),
+        bootstrap=Bootstrap(resamples=resamples),
+        coco=settings if max_dets is None else with_limit(settings, max_dets),
+        tolerance=tolerance,
+        group_by=group_by or (),
+        annotators=annotator or (),
+    )
     print_metrics(result.metrics)
     typer.echo(f"wrote {out / 'metrics.json'} and {out / 'per_image.csv'}")

@@ -64,7 +64,7 @@ def summarise(
             "mean_per_image": _by_threshold(together, per_image),
         },
         "mean_accuracy_50_90": mean_accuracy(together),
-        "mean_accuracy_50_90_mean_per_image": _over_thresholds(together, per_image["accuracy"]),
+        "mean_accuracy_50_90_mean_per_image": mean_50_90(together, per_image["accuracy"]),
         "aji": shared / covered if covered else None,
         "aji_mean_per_image": float(np.mean(known)) if known else None,
         "boundary": _boundary(images, np.ones((1, len(images))), lambda values: values[0]),
@@ -124,8 +124,8 @@ def _intervals(images: Sequence[ImageScores], class_names: Sequence[str], bootst
             "pooled": _by_threshold(first, {name: bounds(v) for name, v in together.items()}),
             "mean_per_image": _by_threshold(first, {name: bounds(v) for name, v in means.items()}),
         },
-        "mean_accuracy_50_90": bounds(_over_thresholds(first, together["accuracy"])),
-        "mean_accuracy_50_90_mean_per_image": bounds(_over_thresholds(first, means["accuracy"])),
+        "mean_accuracy_50_90": bounds(mean_50_90(first, together["accuracy"])),
+        "mean_accuracy_50_90_mean_per_image": bounds(mean_50_90(first, means["accuracy"])),
         "aji": bounds(_ratio(shared, covered)),
         "aji_mean_per_image": bounds(_ratio(weights[:, has_objects] @ aji[has_objects], weights @ has_objects)),
         "boundary": _boundary(images, weights, bounds),
@@ -137,7 +137,7 @@ def _intervals(images: Sequence[ImageScores], class_names: Sequence[str], bootst
             of_class = resampled_figures([image.by_class[k] for image in images], weights)
             result["classes"][name] = {
                 "matching": {"pooled": _by_threshold(first, {n: bounds(v) for n, v in of_class.items()})},
-                "mean_accuracy_50_90": bounds(_over_thresholds(first, of_class["accuracy"])),
+                "mean_accuracy_50_90": bounds(mean_50_90(first, of_class["accuracy"])),
             }
     return result
 
@@ -170,7 +170,7 @@ def _ratio(value: np.ndarray, by: np.ndarray) -> np.ndarray:
     return np.divide(value, by, out=np.full(value.shape, np.nan), where=by > 0)
 
 
-def _over_thresholds(matching: Matching, accuracy: np.ndarray) -> np.ndarray:
+def mean_50_90(matching: Matching, accuracy: np.ndarray) -> np.ndarray:
     """Mean over the thresholds 0.50 … 0.90 of the last axis; see :func:`mean_accuracy`."""
     return accuracy[..., [k for k, t in enumerate(matching.thresholds) if t in MEAN_THRESHOLDS]].mean(-1)
 

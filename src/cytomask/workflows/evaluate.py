@@ -5,20 +5,28 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from cytomask._version import __version__
+from cytomask.errors import ConfigError
+from cytomask.evaluation.agreement import Agreement
+from cytomask.evaluation.boundary import TOLERANCE
 from cytomask.evaluation.coco_settings import CocoSettings
 from cytomask.evaluation.confidence import Bootstrap
+from cytomask.evaluation.image_scores import Pair
 from cytomask.evaluation.matching import THRESHOLDS
 from cytomask.evaluation.metrics import Evaluation, evaluate_pairs
+from cytomask.evaluation.summary import plain
+from cytomask.evaluation.worst import N_WORST
 from cytomask.output import output_folder, replacing
 from cytomask.progress import track, warn
-from cytomask.workflows.evaluation_inputs import find_inputs
+from cytomask.workflows.evaluation_inputs import Inputs, find_inputs
 
 METRICS_NAME, TABLE_NAME = "metrics.json", "per_image.csv"
+#: What the prediction is called beside the annotators.
+PREDICTION = "prediction"
 
 
 def evaluate_predictions(
@@ -30,26 +38,41 @@ def evaluate_predictions(
     thresholds: Sequence[float] = THRESHOLDS,
     bootstrap: Bootstrap | None = None,
     coco: CocoSettings | None = None,
+    tolerance: float = TOLERANCE,
+    group_by: Sequence[str] = (),
+    annotators: Sequence[str | Path] = (),
+    n_worst: int = N_WORST,
 ) -> Evaluation:
     """Compare predicted with true objects, image by image.
 
     Parameters
     ----------
     predictions
-        A label image, or a folder of them; files are paired with the truth by name, whether they are called ``a.png``
-        or ``a_labels.tif``. A folder that ``predict`` wrote holds scores, too, and then COCO metrics are computed.
+        A label image, a folder of them, or annotations of any format that can be read, such as COCO results; images
+        are paired with the truth by name, whether a file is called ``a.png`` or ``a_labels.tif``. COCO metrics are
+        computed where there are scores, as in a folder that ``predict`` wrote. Classes are compared where both sides
+        tell them, by their names.
     truth
-        A label image, a folder of them, or a data set (its folder or YAML file).
+        The same, or a data set (its folder or YAML file).
     out
         Folder for ``metrics.json`` and ``per_image.csv``; None writes nothing.
     split
         Only this split of the data set.
     thresholds
-        IoU thresholds of the matching.
+        IoU thresholds of the matching; 0.50, 0.55 … 0.95 are always among them.
     bootstrap
         How confidence intervals are made.
     coco
         Limits and area ranges of the COCO metrics.
+    tolerance
+        How far apart outlines may lie for boundary F1, in pixels.
+    group_by
+        Columns of the data set's table by which images are grouped; none given, those with a few values.
+    annotators
+        Annotations of the same images by other people: their agreement with each other, and with the truth, is what a
+        prediction can reach.
+    n_worst
+        Of so many images, those of the lowest accuracy, the objects are kept for pictures.
 
     Returns
     -------
@@ -63,24 +86,79 @@ def evaluate_predictions(
     LabelError
         If a file is no label image, or a prediction and its truth differ in size; both are named.
     ConfigError
-        If a split is asked for where there is no data set.
+        If a split is asked for where there is no data set, or a column or a setting does not exist.
     OutputError
         If the results cannot be written.
     """
-    inputs = find_inputs(predictions, truth, split)
+    inputs = find_inputs(predictions, truth, split, annotators)
     folder = None if out is None else output_folder(out)
-    pairs = track(inputs.read(), "evaluating", total=len(inputs.pairs))
-    found = evaluate_pairs(pairs, class_names=inputs.class_names, thresholds=thresholds, bootstrap=bootstrap, coco=coco)
+    bootstrap = bootstrap or Bootstrap()
+    pairs: Iterable[Pair] = track(inputs.read(), "evaluating", total=len(inputs.pairs))
+    agreement = None
+    if inputs.annotators:
+        name = _name_of(truth, inputs.annotators)
+        agreement = Agreement(PREDICTION, [name, *inputs.annotators], tolerance)
+        pairs = _with_annotators(pairs, inputs, agreement, name)
+    found = evaluate_pairs(
+        pairs, class_names=inputs.class_names, thresholds=thresholds, bootstrap=bootstrap, coco=coco,
+        tolerance=tolerance, group_by=group_by, n_worst=n_worst,
+    )  # fmt: skip
     for notice in found.metrics["notices"]:
         warn(notice)
     source = {"cytomask": __version__, "predictions": str(predictions), "truth": str(truth), "split": split}
-    found = Evaluation({**source, **found.metrics}, found.images)
+    metrics = {**source, **found.metrics}
+    if agreement is not None:
+        metrics["annotators"] = plain(agreement.summary(bootstrap))
+    found = Evaluation(metrics, found.images, found.worst)
     if folder is not None:
         _write_table(folder / TABLE_NAME, found.rows())
         with replacing(folder / METRICS_NAME) as path:
             text = json.dumps(found.metrics, indent=1, ensure_ascii=False, allow_nan=False)
             path.write_text(text + "\n", encoding="utf-8")
     return found
+
+
+def read_thresholds(text: str) -> tuple[float, ...]:
+    """Understand IoU thresholds as people write them on the command line.
+
+    Raises
+    ------
+    ConfigError
+        If they are no numbers above 0 and up to 1.
+
+    Examples
+    --------
+    >>> read_thresholds("0.5, 0.7")
+    (0.5, 0.7)
+    """
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if not values or not all(0 < value <= 1 for value in values):
+        raise ConfigError(
+            "IoU thresholds cannot be understood", where="--thresholds", found=text,
+            expected="numbers above 0 and up to 1, such as 0.3,0.5",
+        )  # fmt: skip
+    return values
+
+
+def _name_of(truth: str | Path, others: Iterable[str]) -> str:
+    name = Path(truth).stem
+    return name if name not in {*others, PREDICTION} else str(truth)
+
+
+def _with_annotators(pairs: Iterable[Pair], inputs: Inputs, agreement: Agreement, name: str) -> Iterator[Pair]:
+    """Compare the annotators of each image on the way, so that no image is read twice."""
+    for pair in pairs:
+        sides = {PREDICTION: pair.prediction, name: pair.truth}
+        crowds = {name: pair.crowd}
+        for annotator, entries in inputs.annotators.items():
+            if pair.name in entries:
+                read = entries[pair.name].read()
+                sides[annotator], crowds[annotator] = read.objects, read.crowd
+        agreement.add(pair.name, sides, crowds)
+        yield pair
 
 
 def _write_table(target: Path, rows: list[dict[str, Any]]) -> None:

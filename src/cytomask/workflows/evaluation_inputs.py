@@ -1,31 +1,24 @@
-"""Find and read what is to be evaluated: which prediction belongs to which truth."""
+"""Find and read what is to be evaluated: which prediction belongs to which truth, and which class to which."""
 
 from __future__ import annotations
 
-import json
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from cytomask.data.dataset import Dataset, Sample, open_dataset
-from cytomask.data.dataset_config import CONFIG_NAMES
-from cytomask.data.pairs import LABEL_SUFFIXES, stem_of
-from cytomask.data.steps import Rescale
-from cytomask.errors import ConfigError, CytomaskError, DataError, LabelError
+import numpy as np
+
+from cytomask.errors import DataError, LabelError
 from cytomask.evaluation.image_scores import Pair
 from cytomask.evaluation.pairs import Objects, image_size
-from cytomask.formats.images import IMAGE_SUFFIXES
-from cytomask.formats.label_images import read_labels
 from cytomask.instances import Instances
+from cytomask.label_layers import LabelLayers
 from cytomask.progress import say, warn
+from cytomask.workflows.evaluation_sides import UNNAMED, Entry, Read, Side, open_side
 
-#: What predict writes beside label images: scored masks, and the list of images.
-COCO_NAME, RECORD_NAME = "predictions.json", "run.json"
 #: So many files are listed in an error.
 LISTED = 10
-_OVERLAY = "_overlay"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,22 +28,20 @@ class Inputs:
     Attributes
     ----------
     pairs
-        Name of the image, file of the prediction, file or data set sample of the truth.
-    dataset
-        The data set of the truth, if it is one.
-    scored
-        Predicted instances with scores, by the image's name in its label file; empty where there are none.
+        Name of each image, its prediction and its truth.
+    class_names
+        The classes to tell apart; one where either side does not tell classes.
+    prediction_classes, truth_classes
+        Number in ``class_names`` of each class of the side, in order.
+    annotators
+        Other annotations of the same images: the name of each annotator, and the images that it has, by name.
     """
 
-    pairs: list[tuple[str, Path, Path | Sample]]
-    dataset: Dataset | None = None
-    scored: Mapping[str, Instances] = field(default_factory=dict)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The classes to tell apart: those of the data set, if the predictions have classes at all."""
-        tell = self.dataset is not None and all(_plain_name(p) in self.scored for _, p, _ in self.pairs)
-        return self.dataset.classes if tell and self.dataset is not None else ("object",)
+    pairs: list[tuple[str, Entry, Entry]]
+    class_names: tuple[str, ...] = UNNAMED
+    prediction_classes: tuple[int, ...] = (1,)
+    truth_classes: tuple[int, ...] = (1,)
+    annotators: Mapping[str, Mapping[str, Entry]] = field(default_factory=dict)
 
     def read(self) -> Iterator[Pair]:
         """Read pair by pair.
@@ -60,197 +51,223 @@ class Inputs:
         LabelError
             If a file is no label image, or prediction and truth differ in size; both files are named.
         """
-        several = len(self.class_names) > 1
-        for name, path, truth_file in self.pairs:
-            scored = self.scored.get(_plain_name(path))
-            prediction: Objects = scored if several and scored is not None else read_labels(path)
-            truth: Objects
-            if isinstance(truth_file, Sample):
-                assert self.dataset is not None
-                truth = self.dataset.load_layers(_native(truth_file))
-                place, group = truth_file.label_path, truth_file.group
-            else:
-                truth, place, group = read_labels(truth_file), truth_file, {}
-            _check_sizes(path, image_size(prediction), place, image_size(truth))
-            yield Pair(name, truth, prediction, group, scored)
+        for name, predicted, true in self.pairs:
+            prediction, truth = predicted.read(), true.read()
+            if len(self.class_names) > 1:
+                prediction = _numbered(prediction, self.prediction_classes, self.class_names)
+                truth = _numbered(truth, self.truth_classes, self.class_names)
+            _check_sizes(predicted.place, prediction, true.place, truth)
+            objects: Objects = prediction.objects
+            if prediction.scored is None and isinstance(objects, Instances):
+                # Instances would be taken for scored ones.
+                objects = LabelLayers.from_instances(objects)
+            yield Pair(
+                name, truth.objects, objects, dict(true.group), prediction.scored, truth.crowd, true.find_image()
+            )
 
 
-def find_inputs(predictions: str | Path, truth: str | Path, split: str | None = None) -> Inputs:
+def find_inputs(
+    predictions: str | Path, truth: str | Path, split: str | None = None, annotators: Sequence[str | Path] = ()
+) -> Inputs:
     """Pair predictions with truths by name.
 
     Parameters
     ----------
     predictions
-        A label image or a folder of them. Of a folder that holds ``NAME_labels.tif`` only such files are taken.
+        A label image, a folder of them, or annotations of any format. Of a folder that holds ``NAME_labels.tif`` only
+        such files are taken.
     truth
-        A label image, a folder of them, or a data set (its YAML file or folder).
+        The same, or a data set (its YAML file or folder).
     split
         Only this split of the data set.
+    annotators
+        Other annotations of the same images, in any form that the truth may have.
 
     Raises
     ------
     DataError
-        If a path does not exist or holds no label image, or a prediction has no truth, or a truth no prediction; the
-        files are listed.
+        If a path does not exist or holds no objects, or a prediction has no truth, or a truth no prediction; the files
+        are listed. If an annotator has none of the images.
     ConfigError
         If a split is asked for where there is no data set.
     """
-    predictions, truth = Path(predictions), Path(truth)
-    for path, what in ((predictions, "prediction"), (truth, "truth")):
-        if not path.exists():
-            raise DataError(f"the {what} does not exist", where=path, fix="check the name and the folder")
-    if _is_dataset(truth):
-        return _with_dataset(predictions, truth, split)
-    if split is not None:
-        raise ConfigError(
-            "only a data set has splits", where="--split", found=f"{split}, but {truth} holds label images",
-            fix="leave out --split, or name the data set's folder or YAML file",
-        )  # fmt: skip
-    if predictions.is_file() and truth.is_file():
-        return Inputs([(_plain_name(truth), predictions, truth)])
-    predicted, true = _label_files(predictions), _label_files(truth)
-    if truth.is_file():
-        # One truth and a folder: the folder may hold the predictions of other images, too.
-        predicted = {name: path for name, path in predicted.items() if name in true}
-    _check_complete(true, predicted, true.keys() - predicted.keys(), predicted.keys() - true.keys(), truth, predictions)
-    return Inputs([(name, predicted[name], path) for name, path in true.items()], scored=_scored(predictions))
-
-
-def _is_dataset(truth: Path) -> bool:
-    if truth.is_file():
-        return truth.suffix.lower() in (".yaml", ".yml")
-    return any((truth / name).is_file() for name in CONFIG_NAMES) or not _image_files(truth)
-
-
-def _with_dataset(predictions: Path, truth: Path, split: str | None) -> Inputs:
-    dataset = open_dataset(truth)
-    wanted = dataset.samples if split is None else dataset.split(split)
+    true = open_side(truth, "truth", split)
+    predicted = open_side(predictions, "prediction", truth=Path(truth))
+    if split is not None and split not in true.splits:
+        raise DataError(
+            f"the data set has no split {split!r}",
+            where=true.place,
+            found=", ".join(true.splits) or "no splits",
+            expected=split,
+            fix="name one of these, or say in the data set's file how it is split",
+        )
+    wanted = [name for name, entry in true.entries.items() if split is None or entry.split == split]
     if not wanted:
         raise DataError("there are no images to compare with", where=truth, found=f"split {split!r} is empty")
-    predicted = _label_files(predictions)
-    # A prediction is named after the image's file; where files of one name lie in several folders, after these, too.
-    short = Counter(sample.name.rsplit("/", 1)[-1] for sample in dataset.samples)
-    names: dict[str, str] = {}
-    for sample in dataset.samples:
-        last = sample.name.rsplit("/", 1)[-1]
-        full = sample.name.replace("/", "_")
-        names[sample.name] = last if short[last] == 1 and full not in predicted else full
-    of_wanted = {names[s.name]: s for s in wanted}
-    others = {names[s.name] for s in dataset.samples} - of_wanted.keys()
-    extra = predicted.keys() & others
-    if extra and len(extra) < len(predicted):
-        say(f"{len(extra)} of {len(predicted)} predictions belong to other splits of the data set and are left out")
-    missing = of_wanted.keys() - predicted.keys()
-    surplus = predicted.keys() - of_wanted.keys() - others
-    hint = f"; or compare with one split only: --split {'|'.join(dataset.split_names)}" if split is None else ""
-    true = {name: sample.label_path for name, sample in of_wanted.items()}
-    _check_complete(true, predicted, missing, surplus, truth, predictions, hint)
-    pairs: list[tuple[str, Path, Path | Sample]] = [(s.name, predicted[n], s) for n, s in of_wanted.items()]
-    return Inputs(pairs, dataset, _scored(predictions, dataset.classes))
+    if Path(predictions).is_file() and Path(truth).is_file() and len(true.entries) == len(predicted.entries) == 1:
+        partner = {wanted[0]: next(iter(predicted.entries))}
+    else:
+        partner = pair_names(list(true.entries), list(predicted.entries))
+    _check_complete(true, predicted, wanted, partner, split)
+    pairs = [(name, predicted.entries[partner[name]], true.entries[name]) for name in wanted]
+    class_names, of_prediction, of_truth = join_classes(predicted.classes, true.classes)
+    found = {}
+    for place in annotators:
+        label = Path(place).stem if Path(place).stem not in found else str(place)
+        found[label] = _annotator(open_side(place, "truth"), wanted, len(true.entries))
+    return Inputs(pairs, class_names, of_prediction, of_truth, found)
+
+
+def pair_names(true: Sequence[str], predicted: Sequence[str]) -> dict[str, str]:
+    """Find the prediction of each true image by name.
+
+    Equal names belong together, also where ``/`` between folders was written as ``_``; then names whose last part is
+    the same, where only one image on either side bears it.
+
+    Examples
+    --------
+    >>> pair_names(["a/1", "a/2", "b/2", "c"], ["1", "a_2", "b/2", "x"])
+    {'a/1': '1', 'a/2': 'a_2', 'b/2': 'b/2'}
+    """
+    pairs: dict[str, str] = {}
+    left = dict.fromkeys(predicted)
+    flat = {name.replace("/", "_"): name for name in predicted}
+    for name in true:
+        other = name if name in left else flat.get(name.replace("/", "_"))
+        if other in left:
+            pairs[name] = other
+            del left[other]
+    last_true, last_predicted = (Counter(_last(name) for name in side) for side in (true, predicted))
+    by_last = {_last(name): name for name in left if last_predicted[_last(name)] == 1}
+    for name in true:
+        end = _last(name)
+        if name not in pairs and last_true[end] == 1 and end in by_last:
+            pairs[name] = by_last[end]
+    return {name: pairs[name] for name in true if name in pairs}
+
+
+def join_classes(
+    predicted: tuple[str, ...], true: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[int, ...], tuple[int, ...]]:
+    """Match the classes of both sides by name, whatever their case.
+
+    Returns
+    -------
+    tuple
+        The names of all classes, those of the truth first, and for each side the number (from 1) of each of its classes
+        among them. One class, and ones, where a side does not tell classes or no name is on both sides.
+
+    Examples
+    --------
+    >>> join_classes(("Nucleus", "debris"), ("cell", "nucleus"))
+    (('cell', 'nucleus', 'debris'), (2, 3), (1, 2))
+    >>> join_classes(("object",), ("cell", "nucleus"))
+    (('object',), (1,), (1, 1))
+    """
+    one = (UNNAMED, (1,) * len(predicted), (1,) * len(true))
+    if UNNAMED in (predicted, true) or len(predicted) == len(true) == 1:
+        return one
+    folded = [name.strip().casefold() for name in true]
+    names, numbers = list(true), []
+    for name in predicted:
+        key = name.strip().casefold()
+        if key not in folded:
+            folded.append(key)
+            names.append(name)
+        numbers.append(folded.index(key) + 1)
+    if len(names) == len(predicted) + len(true):
+        warn(
+            f"no class has the same name on both sides (predicted: {', '.join(predicted)}; true: {', '.join(true)}): "
+            "objects are compared whatever their class"
+        )
+        return one
+    return tuple(names), tuple(numbers), tuple(range(1, len(true) + 1))
+
+
+def _last(name: str) -> str:
+    return name.rsplit("/", 1)[-1]
+
+
+def _annotator(side: Side, wanted: Sequence[str], n_true: int) -> dict[str, Entry]:
+    if n_true == len(side.entries) == 1:
+        return {wanted[0]: next(iter(side.entries.values()))}
+    partner = pair_names(wanted, list(side.entries))
+    if not partner:
+        raise DataError(
+            "the annotator has none of the images",
+            where=side.place,
+            found=_list(sorted(side.entries)),
+            expected=f"some of {_list(sorted(wanted))}",
+        )
+    if len(partner) < len(wanted):
+        say(f"{side.place.name} has {len(partner)} of the {len(wanted)} images; annotators are compared on these")
+    return {name: side.entries[other] for name, other in partner.items()}
 
 
 def _check_complete(
-    true: Mapping[str, Path], predicted: Mapping[str, Path], missing: Iterable[str], surplus: Iterable[str],
-    truth: Path, predictions: Path, hint: str = "",
-) -> None:  # fmt: skip
-    without_prediction = sorted(true[name].name for name in missing)
-    without_truth = sorted(predicted[name].name for name in surplus)
-    if not without_prediction and not without_truth:
+    true: Side, predicted: Side, wanted: Sequence[str], partner: Mapping[str, str], split: str | None
+) -> None:
+    # One truth and a folder: the folder may hold the predictions of other images, too.
+    single = true.place.is_file() and len(true.entries) == 1 and len(partner) == 1
+    surplus = [] if single else sorted(predicted.entries.keys() - set(partner.values()))
+    missing = [name for name in wanted if name not in partner]
+    others = sum(name in partner for name in true.entries) - (len(wanted) - len(missing))
+    if not missing and not surplus:
+        if others:
+            say(
+                f"{others} of {len(predicted.entries)} predictions belong to other splits of the data set and are left "
+                "out"
+            )
         return
     found = []
-    if without_prediction:
-        found.append(
-            f"{len(without_prediction)} of {len(true)} truths without a prediction: {_list(without_prediction)}"
-        )
-    if without_truth:
-        found.append(f"{len(without_truth)} of {len(predicted)} predictions without a truth: {_list(without_truth)}")
+    if missing:
+        names = _list(sorted(_told(true.entries[name], name) for name in missing))
+        found.append(f"{len(missing)} of {len(wanted)} truths without a prediction: {names}")
+    if surplus:
+        names = _list([_told(predicted.entries[name], name) for name in surplus])
+        found.append(f"{len(surplus)} of {len(predicted.entries)} predictions without a truth: {names}")
+    hint = f"; or compare with one split only: --split {'|'.join(true.splits)}" if true.splits and split is None else ""
     raise DataError(
         "predictions and truth do not belong together file by file",
-        where=f"{predictions} and {truth}",
+        where=f"{predicted.place} and {true.place}",
         found="\n            ".join(found),
         expected="the same names on both sides, such as a_labels.tif and a.png",
         fix=f"add or remove these files{hint}",
     )
 
 
+def _told(entry: Entry, name: str) -> str:
+    """The file of an image where it has one of its own, else the image's name."""
+    return entry.place.name if _last(name) in entry.place.name else name
+
+
 def _list(names: Sequence[str]) -> str:
     return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
 
 
-def _plain_name(path: Path) -> str:
-    """The name by which files are paired: without suffix, ``_labels`` and the like."""
-    name = stem_of(path.name)
-    suffix = next((s for s in LABEL_SUFFIXES if name.endswith(s) and name != s), "")
-    return name.removesuffix(suffix).removesuffix(".ome")
+def _numbered(side: Read, numbers: Sequence[int], class_names: tuple[str, ...]) -> Read:
+    """Number the classes anew."""
+    table = np.array([0, *numbers], np.int32)
+
+    def anew(objects: Instances) -> Instances:
+        return replace(objects, classes=table[objects.classes], class_names=class_names)
+
+    objects = side.objects
+    if isinstance(objects, Instances):
+        objects = anew(objects)
+    elif isinstance(objects, LabelLayers):
+        classes = {i: int(table[c]) for i, c in objects.classes.items()}
+        objects = replace(objects, classes=classes, class_names=class_names)
+    return Read(objects, None if side.scored is None else anew(side.scored), side.crowd)
 
 
-def _image_files(folder: Path) -> list[Path]:
-    images = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
-    return sorted(p for p in images if p.is_file())
-
-
-def _label_files(place: Path) -> dict[str, Path]:
-    files = [place] if place.is_file() else [p for p in _image_files(place) if not p.stem.endswith(_OVERLAY)]
-    if place.is_dir():
-        ours = [p for p in files if stem_of(p.name).endswith(LABEL_SUFFIXES[0])]
-        files = ours or files
-    if not files:
-        raise DataError(
-            "the folder holds no label images", where=place, expected="files ending in " + ", ".join(IMAGE_SUFFIXES)
-        )
-    by_name: dict[str, list[Path]] = defaultdict(list)
-    for path in files:
-        by_name[_plain_name(path)].append(path)
-    for several in by_name.values():
-        if len(several) > 1:
-            raise DataError(
-                "several files are of one image", where=place, found=", ".join(p.name for p in several),
-                fix="keep one of them",
-            )  # fmt: skip
-    return {name: paths[0] for name, paths in by_name.items()}
-
-
-def _native(sample: Sample) -> Sample:
-    """The sample at its image's own size, in which predictions are written, whatever size training takes it to."""
-    steps = tuple(step for step in sample.reading.steps if not isinstance(step, Rescale))
-    return replace(sample, reading=replace(sample.reading, steps=steps))
-
-
-def _check_sizes(prediction: Path, predicted: tuple[int, int], truth: Path, true: tuple[int, int]) -> None:
-    if predicted != true:
+def _check_sizes(prediction: Path, predicted: Read, truth: Path, true: Read) -> None:
+    size, expected = image_size(predicted.objects), image_size(true.objects)
+    if size != expected:
         raise LabelError(
             "the prediction and the truth differ in size",
             where=f"{prediction} and {truth}",
-            found=f"prediction {prediction.name}: {predicted[0]} x {predicted[1]} pixels (height x width)",
-            expected=f"as truth {truth.name}: {true[0]} x {true[1]}",
+            found=f"prediction {prediction.name}: {size[0]} x {size[1]} pixels (height x width)",
+            expected=f"as truth {truth.name}: {expected[0]} x {expected[1]}",
             fix="check that both are of the same image, neither cropped nor rescaled",
         )
-
-
-def _scored(folder: Path, class_names: Sequence[str] = ("object",)) -> dict[str, Instances]:
-    """Read the scored masks that predict wrote beside the label images, by the image's name there."""
-    results, record = folder / COCO_NAME, folder / RECORD_NAME
-    if not results.is_file() or not record.is_file():
-        return {}
-    try:
-        images = json.loads(record.read_text(encoding="utf-8"))["images"]
-        entries: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        for entry in json.loads(results.read_text(encoding="utf-8")):
-            entries[entry["image_id"]].append(entry)
-        scored = {}
-        for image in images:
-            objects = entries[image["image_id"]]
-            if len(objects) != sum(image["objects"].values()):
-                raise DataError("it is of another prediction than run.json")
-            scored[_plain_name(Path(f"{image['name']}_labels.tif"))] = Instances.from_rle(
-                (image["height"], image["width"]),
-                [entry["segmentation"] for entry in objects],
-                classes=[entry["category_id"] for entry in objects] if len(class_names) > 1 else None,
-                scores=[entry["score"] for entry in objects],
-                class_names=tuple(class_names),
-            )
-    except (OSError, ValueError, KeyError, TypeError, CytomaskError) as error:
-        why = error.what if isinstance(error, CytomaskError) else f"{type(error).__name__}: {error}"
-        warn(f"{results} is left out, so that there are no COCO metrics: {why}")
-        return {}
-    return scored

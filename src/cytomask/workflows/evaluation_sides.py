@@ -1,0 +1,318 @@
+"""Open one side of an evaluation (predictions, truth, another annotator), whatever form it has."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from cytomask.data.dataset import Dataset, Sample, open_dataset
+from cytomask.data.dataset_config import CONFIG_NAMES
+from cytomask.data.pairs import LABEL_SUFFIXES, stem_of
+from cytomask.data.steps import Rescale
+from cytomask.errors import ConfigError, CytomaskError, DataError
+from cytomask.evaluation.pairs import Objects
+from cytomask.formats.annotation import AnnotationSet
+from cytomask.formats.annotation_formats import ANNOTATION_FORMATS
+from cytomask.formats.image_finder import ImageFinder
+from cytomask.formats.images import IMAGE_SUFFIXES
+from cytomask.formats.label_images import read_labels
+from cytomask.formats.object_class_table import CLASS_TABLE
+from cytomask.formats.open_annotations import IMAGE_FOLDERS, open_annotations, recognise_format, usual_places
+from cytomask.instances import Instances
+from cytomask.progress import say, warn
+
+What = Literal["prediction", "truth"]
+#: What predict writes beside label images: scored masks, and the list of images.
+COCO_NAME, RECORD_NAME = "predictions.json", "run.json"
+#: What objects are called when nothing names their classes.
+UNNAMED = ("object",)
+_OVERLAY = "_overlay"
+#: So many images at most are looked at to tell whether scores say anything.
+_LOOKED_AT = 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Read:
+    """The objects of one image on one side.
+
+    Attributes
+    ----------
+    objects
+        The objects; classes are numbered as the side's ``classes``.
+    scored
+        The same with scores, if there are any.
+    crowd
+        Ids of regions of many.
+    """
+
+    objects: Objects
+    scored: Instances | None = None
+    crowd: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """An image on one side: where it lies, what is known of it, and how its objects are read.
+
+    Attributes
+    ----------
+    place
+        The file to name in errors.
+    read
+        Reads the objects.
+    group
+        What is known of the image.
+    image
+        The image's file, or a function that finds it.
+    split
+        Its split, on a side that has splits.
+    """
+
+    place: Path
+    read: Callable[[], Read]
+    group: Mapping[str, str] = field(default_factory=dict)
+    image: Callable[[], Path | None] | Path | None = None
+    split: str | None = None
+
+    def find_image(self) -> Path | None:
+        """The image's file, if it is known."""
+        try:
+            return self.image() if callable(self.image) else self.image
+        except DataError:
+            return None
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """All images of one side; nothing is read before it is asked for.
+
+    Attributes
+    ----------
+    place
+        What was named.
+    entries
+        The images by name.
+    classes
+        Names of the classes; ``("object",)`` where none are told.
+    splits
+        Names of the splits, where there are any.
+    """
+
+    place: Path
+    entries: dict[str, Entry]
+    classes: tuple[str, ...] = UNNAMED
+    splits: tuple[str, ...] = ()
+
+
+def open_side(place: str | Path, what: What, split: str | None = None, truth: Path | None = None) -> Side:
+    """Find the images of one side.
+
+    Parameters
+    ----------
+    place
+        A label image, a folder of them, annotations of any format, or (as truth) a data set.
+    what
+        Which side it is.
+    split
+        That a split is asked for: only a data set has some.
+    truth
+        Where the truth lies, for COCO results that know images by their numbers there only.
+
+    Raises
+    ------
+    DataError
+        If there is nothing, or it holds no objects in any form that is known.
+    ConfigError
+        If a split is asked for where there is no data set.
+    """
+    place = Path(place)
+    if not place.exists():
+        raise DataError(f"the {what} does not exist", where=place, fix="check the name and the folder")
+    configured = place.suffix.lower() in (".yaml", ".yml") or any((place / name).is_file() for name in CONFIG_NAMES)
+    if what == "truth" and configured:
+        return _of_dataset(open_dataset(place))
+    row = recognise_format(place)
+    named = row is not None and row.name == "labels" and (place / CLASS_TABLE).is_file() and _image_files(place) != []
+    if row is not None and (row.name != "labels" or named) and split is None:
+        return _of_annotations(place, row.name, truth)
+    if place.is_dir() and not _image_files(place):
+        if what == "truth":
+            return _of_dataset(open_dataset(place))
+        if row is not None:
+            return _of_annotations(place, row.name, truth)
+    if split is not None:
+        raise ConfigError(
+            "only a data set has splits", where="--split", found=f"{split}, but {place} holds label images",
+            fix="leave out --split, or name the data set's folder or YAML file",
+        )  # fmt: skip
+    return _of_label_files(place)
+
+
+def plain_stem(path: Path) -> str:
+    """The name by which label files are paired: without suffix, ``_labels`` and the like."""
+    name = stem_of(path.name)
+    suffix = next((s for s in LABEL_SUFFIXES if name.endswith(s) and name != s), "")
+    return name.removesuffix(suffix).removesuffix(".ome")
+
+
+# Label images
+
+
+def _of_label_files(place: Path) -> Side:
+    files = _label_files(place)
+    classes, scored = _scored(place if place.is_dir() else place.parent)
+    if not all(name in scored for name in files):
+        classes = UNNAMED
+    folders = usual_places(place) if place.is_dir() else usual_places(place.parent)
+    finder = ImageFinder(folder for folder in folders if folder.name in IMAGE_FOLDERS)
+    return Side(
+        place,
+        {
+            name: Entry(path, partial(_read_labels, path, scored.get(name), classes), image=partial(finder.find, name))
+            for name, path in files.items()
+        },
+        classes,
+    )
+
+
+def _read_labels(path: Path, scored: Instances | None, classes: tuple[str, ...]) -> Read:
+    # Where classes are told, they are those of the scored objects.
+    return Read(scored if scored is not None and len(classes) > 1 else read_labels(path), scored)
+
+
+def _image_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    images = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    return sorted(p for p in images if p.is_file())
+
+
+def _label_files(place: Path) -> dict[str, Path]:
+    files = [place] if place.is_file() else [p for p in _image_files(place) if not p.stem.endswith(_OVERLAY)]
+    if place.is_dir():
+        ours = [p for p in files if stem_of(p.name).endswith(LABEL_SUFFIXES[0])]
+        files = ours or files
+    if not files:
+        raise DataError(
+            "the folder holds no label images",
+            where=place,
+            expected="files ending in " + ", ".join(IMAGE_SUFFIXES) + "; or annotations, "
+            + ", ".join(row.title for row in ANNOTATION_FORMATS.values() if row.name != "labels"),
+        )  # fmt: skip
+    by_name: dict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        by_name[plain_stem(path)].append(path)
+    for several in by_name.values():
+        if len(several) > 1:
+            raise DataError(
+                "several files are of one image", where=place, found=", ".join(p.name for p in several),
+                fix="keep one of them",
+            )  # fmt: skip
+    return {name: paths[0] for name, paths in by_name.items()}
+
+
+def _scored(folder: Path) -> tuple[tuple[str, ...], dict[str, Instances]]:
+    """Read the classes and the scored masks that predict wrote beside the label images, by the image's name there."""
+    results, record = folder / COCO_NAME, folder / RECORD_NAME
+    if not results.is_file() or not record.is_file():
+        return UNNAMED, {}
+    try:
+        told = json.loads(record.read_text(encoding="utf-8"))
+        categories = told.get("categories") or []
+        numbers = {category["id"]: k for k, category in enumerate(categories, start=1)}
+        names = tuple(str(category["name"]) for category in categories) or UNNAMED
+        entries: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        for entry in json.loads(results.read_text(encoding="utf-8")):
+            entries[entry["image_id"]].append(entry)
+        scored = {}
+        for image in told["images"]:
+            objects = entries[image["image_id"]]
+            if len(objects) != sum(image["objects"].values()):
+                raise DataError("it is of another prediction than run.json")
+            scored[plain_stem(Path(f"{image['name']}_labels.tif"))] = Instances.from_rle(
+                (image["height"], image["width"]),
+                [entry["segmentation"] for entry in objects],
+                classes=[numbers[entry["category_id"]] for entry in objects] if categories else None,
+                scores=[entry["score"] for entry in objects],
+                class_names=names,
+            )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, CytomaskError) as error:
+        why = error.what if isinstance(error, CytomaskError) else f"{type(error).__name__}: {error}"
+        warn(f"{results} is left out, so that there are no COCO metrics: {why}")
+        return UNNAMED, {}
+    return names, scored
+
+
+# Annotations
+
+
+def _of_annotations(place: Path, format: str, truth: Path | None) -> Side:
+    annotations = _open_results(place, truth) if format == "coco-results" else open_annotations(place, format)
+    for sentence in annotations.told:
+        say(f"{place.name}: {sentence}")
+    scored = format == "coco-results" or (
+        "scores" in ANNOTATION_FORMATS[format].holds and _scores_say_something(annotations)
+    )
+    entries = {}
+    for name in annotations.names:
+        facts = {str(key): str(value) for key, value in annotations.facts.get(name, {}).items()}
+        finder = ImageFinder(usual_places(place))
+        find = partial(_image_of, annotations, finder, name)
+        entries[name] = Entry(place, partial(_read_annotation, annotations, name, scored), facts, find)
+    return Side(place, entries, annotations.classes)
+
+
+def _open_results(place: Path, truth: Path | None) -> AnnotationSet:
+    """Open COCO results; if the truth is COCO JSON, images and categories are called as there."""
+    from cytomask.formats import coco_json, coco_results
+
+    finder = ImageFinder(usual_places(place))
+    if truth is None or not coco_json.recognise(truth):
+        return coco_results.open_annotations(place, finder)
+    return coco_results.open_annotations(place, finder, truth)
+
+
+def _read_annotation(annotations: AnnotationSet, name: str, scored: bool) -> Read:
+    annotation = annotations.read(name)
+    return Read(annotation.instances, annotation.instances if scored else None, annotation.crowd)
+
+
+def _image_of(annotations: AnnotationSet, finder: ImageFinder, name: str) -> Path | None:
+    return annotations.read(name).image or finder.find(name)
+
+
+def _scores_say_something(annotations: AnnotationSet) -> bool:
+    """Whether the first objects have a score other than 1, which is what objects without scores have."""
+    for name in annotations.names[:_LOOKED_AT]:
+        objects = annotations.read(name).instances
+        if len(objects):
+            return bool((objects.scores != 1).any())
+    return False
+
+
+# Data sets
+
+
+def _of_dataset(dataset: Dataset) -> Side:
+    entries = {
+        sample.name: Entry(
+            sample.label_path, partial(_read_sample, dataset, sample), sample.group, sample.image_path, sample.split
+        )
+        for sample in dataset.samples
+    }
+    return Side(dataset.source, entries, dataset.classes, dataset.split_names)
+
+
+def _read_sample(dataset: Dataset, sample: Sample) -> Read:
+    return Read(dataset.load_layers(_native(sample)))
+
+
+def _native(sample: Sample) -> Sample:
+    """The sample at its image's own size, in which predictions are written, whatever size training takes it to."""
+    steps = tuple(step for step in sample.reading.steps if not isinstance(step, Rescale))
+    return replace(sample, reading=replace(sample.reading, steps=steps))
