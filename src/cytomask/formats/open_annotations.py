@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from cytomask.errors import ConfigError, DataError
@@ -51,7 +50,6 @@ def recognise_format(path: str | Path) -> AnnotationFormat | None:
     if not path.exists():
         return None
     rows = sorted(ANNOTATION_FORMATS.values(), key=lambda row: row.name == "labels")
-    rows = [row for row in rows if find_spec(f"cytomask.formats.{row.module}")]
     return next((row for row in rows if row.load().recognise(path)), None)
 
 
