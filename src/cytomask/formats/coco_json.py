@@ -34,8 +34,8 @@ def recognise(path: Path) -> bool:
     images = has["images"]
     # Other lists of images are without ids, such as the record of a prediction.
     if images and (has["annotations"] or has["categories"]):
-        end = text.find("}", images.end())
-        return _IMAGE.search(text, images.end(), end if end >= 0 else len(text)) is not None
+        first = text[images.end() :].partition("}")[0]
+        return _IMAGE.search(first) is not None
     return has["annotations"] is not None and '"image_id"' in text and ('"segmentation"' in text or '"bbox"' in text)
 
 
