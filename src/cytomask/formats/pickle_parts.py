@@ -27,6 +27,7 @@ _HARMLESS = frozenset({
     *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
     ("numpy.core.numeric", "_frombuffer"), ("numpy._core.numeric", "_frombuffer"),
     ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"),
+    ("builtins", "bytes"), ("__builtin__", "bytes"),
     *((module, f"{kind}Path") for module in ("pathlib", "pathlib._local")
       for kind in ("", "Pure", "Posix", "Windows", "PurePosix", "PureWindows")),
     ("collections", "OrderedDict"), *(("datetime", name) for name in ("date", "time", "datetime", "timedelta")),

@@ -96,6 +96,8 @@ def _array(shape: Any, dtype: Any, order: str, data: Any) -> np.ndarray:
 def _as_bytes(data: Any) -> bytes | bytearray:
     if isinstance(data, bytes | bytearray):
         return data
+    if isinstance(data, Called) and data.what.name == "bytes" and data.arguments == ():
+        return b""
     if isinstance(data, Called) and (data.what.module, data.what.name) == ("_codecs", "encode"):
         # Bytes as Python 3 writes them for Python 2: a text of the first 256 characters.
         text, *coding = data.arguments or ("",)
