@@ -59,7 +59,8 @@ def find_pairs(
             f"the data set has no folder {missing}",
             where=root,
             found=", ".join(sorted(p.name for p in root.iterdir())[:10]) if root.is_dir() else "nothing there",
-            expected="images/ and labels/, or a dataset.yaml that says where they lie",
+            expected="images/ and labels/, or annotations beside the images, or a dataset.yaml that says where they lie",
+            fix="write a dataset.yaml with images: and labels:, with annotations:, or with pairs: that lists the files",
         )
     pairs, problems = [], []
     for folder, of_images, of_labels in by_split:
