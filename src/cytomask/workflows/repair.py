@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from cytomask.data.check.examine import Examined, read_objects
+from cytomask.data.check.examine import NO_LABELS, Examined, read_objects
 from cytomask.data.check.finding import Finding
 from cytomask.data.check.kinds import KINDS, gravest_first, many
 from cytomask.data.check.mend import mend_objects
@@ -36,8 +36,9 @@ _COLUMNS = ("status", "kind", "image", "split", "objects", "what")
 #: So many ids are listed in a cell.
 _LISTED = 50
 #: Findings of these make it impossible to carry an image over.
-_UNUSABLE = ("unreadable-image", "unreadable-labels", "empty-file", "size-mismatch", "colour-labels", "jpeg-labels",
-             "labels-are-image", "constant-labels")  # fmt: skip
+_UNUSABLE = (
+    "unreadable-image", "unreadable-labels", "empty-file", "size-mismatch", "colour-labels", "jpeg-labels", *NO_LABELS
+)  # fmt: skip
 
 
 @dataclass

@@ -27,6 +27,8 @@ from cytomask.instances import Instances
 SHIFT_OBJECTS, SHIFT_PIXELS = 5, 2
 #: ... edges there are stronger by this share, by so many standard errors, and for this share of the objects.
 SHIFT_GAIN, SHIFT_CERTAINTY, SHIFT_AGREEING = 0.2, 6.0, 0.75
+#: Label files of these kinds hold no objects.
+NO_LABELS = frozenset(("smeared-labels", "binary-labels", "constant-labels", "labels-are-image"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,19 +98,19 @@ def examine(sample: Sample) -> Examined:
         union = None if image_objects is None else _union(image_objects)
         pixels, grey, odd = look_at_pixels(image, union, **of_image)
         found += odd
-    if objects is None:
+    if grey is not None and image_objects is not None and _is_copy(grey, image_objects):
+        found.append(finding("labels-are-image", "the labels' numbers are the image's pixels", **of_labels))
+    if objects is None or any(one.kind in NO_LABELS for one in found):
+        # What such a file would tell of objects is not worth saying.
         return Examined(sample, tuple(found), pixels)
     anatomy = describe_objects(objects)
     found += object_faults(objects, anatomy, crowd, **of_labels)
-    if not len(objects) and not any(f.kind == "constant-labels" for f in found):
+    if not len(objects):
         found.append(finding("no-objects", "nothing is annotated in this image", **of_labels))
     alignment = None
     if grey is not None and image_objects is not None and pixels is not None and pixels.low < pixels.high:
-        if _is_copy(grey, objects):
-            found.append(finding("labels-are-image", "the labels' numbers are the image's pixels", **of_labels))
-        else:
-            alignment = align(grey, objects)
-            found += _against_image(alignment, grey, objects, bool(crowd), of_labels)
+        alignment = align(grey, objects)
+        found += _against_image(alignment, grey, objects, bool(crowd), of_labels)
     return Examined(
         sample, tuple(found), pixels, anatomy, objects.classes, len(crowd), alignment, _digest(objects)
     )  # fmt: skip

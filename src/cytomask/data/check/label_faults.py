@@ -81,15 +81,16 @@ def label_faults(labels: npt.NDArray[np.int32], **about: Any) -> list[Finding]:
     low, high = int(labels.min()), int(labels.max())
     if low == high:
         return [finding("constant-labels", f"every pixel has the number {low}", **about)] if low else []
-    ids, cores, areas = _cores(labels)
+    ids, cores, seams, areas = _cores(labels)
     if len(ids) == 1:
         pieces, count = label(labels > 0, np.ones((3, 3), int))
         sizes = np.sort(np.bincount(pieces.ravel())[1:])[::-1]
         count = int((sizes >= 9).sum())
         if count >= PIECES and sizes[0] <= MAIN_SHARE * sizes.sum():
             return [finding("binary-labels", f"all {count} pieces have the number {int(ids[0])}", value=count, **about)]
-    thin = cores == 0
-    if len(ids) >= _MANY_IDS and thin.mean() > SMEARED and areas[thin].sum() < 0.5 * areas.sum():
+    # Thin objects of their own lie in the background; seams lie beside other numbers.
+    thin = (cores == 0) & (seams > 0.5 * areas)
+    if len(ids) >= _MANY_IDS and thin.mean() > SMEARED and areas[thin].sum() < 0.8 * areas.sum():
         return [finding(
             "smeared-labels",
             f"{many(int(thin.sum()), 'number')} of {len(ids)} occur only in seams one or two pixels wide",
@@ -98,30 +99,32 @@ def label_faults(labels: npt.NDArray[np.int32], **about: Any) -> list[Finding]:
     return []
 
 
-def _cores(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ids, how many pixels of each are surrounded by their own number, and areas."""
-    core = _surrounded(np.ascontiguousarray(labels))
+def _cores(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Ids; of each, how many pixels are surrounded by their own number, how many touch another; and areas."""
+    core, seam = _surroundings(np.ascontiguousarray(labels))
     ids = None
     if labels.max() > 4 * labels.size:
         labels, ids = relabel_sequential(labels)
     areas = np.bincount(labels.ravel())
     cores = np.bincount(labels[core], minlength=len(areas))
+    seams = np.bincount(labels[seam], minlength=len(areas))
     there = np.flatnonzero(areas[1:])
-    return there + 1 if ids is None else ids, cores[1:][there], areas[1:][there]
+    return there + 1 if ids is None else ids, cores[1:][there], seams[1:][there], areas[1:][there]
 
 
 @njit(cache=True, nogil=True)
-def _surrounded(labels):  # type: ignore[no-untyped-def]
-    """Pixels whose four neighbours have their number; the image goes on beyond its border."""
+def _surroundings(labels):  # type: ignore[no-untyped-def]
+    """Pixels whose four neighbours have their number, and those with a neighbour of another object's number."""
     height, width = labels.shape
-    out = np.zeros((height, width), np.bool_)
+    core = np.ones((height, width), np.bool_)
+    seam = np.zeros((height, width), np.bool_)
     for y in range(height):
         for x in range(width):
             own = labels[y, x]
-            out[y, x] = (
-                own == labels[max(y - 1, 0), x]
-                and own == labels[min(y + 1, height - 1), x]
-                and own == labels[y, max(x - 1, 0)]
-                and own == labels[y, min(x + 1, width - 1)]
-            )
-    return out
+            for dy, dx in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+                v, u = y + dy, x + dx
+                if 0 <= v < height and 0 <= u < width and labels[v, u] != own:
+                    core[y, x] = False
+                    if labels[v, u] != 0:
+                        seam[y, x] = True
+    return core, seam

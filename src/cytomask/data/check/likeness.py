@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter, zoom
 #: Side of a thumbnail, in pixels.
 SIDE = 32
 #: Correlation of two thumbnails from which on the images are called nearly alike.
-ALIKE = 0.9
+ALIKE = 0.93
 #: Above so many images turned and mirrored copies are not looked for, and above so many none at all.
 MOST_TURNED, MOST = 3000, 30_000
 #: Rows of the table of correlations that are computed at a time.

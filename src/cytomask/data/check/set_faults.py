@@ -209,9 +209,7 @@ def _sizes(examined: Sequence[Examined]) -> Iterator[Finding]:
     by_split = {
         split: median_of
         for split, members in _by(examined, lambda e: e.sample.split).items()
-        if split is not None
-        and len(members) >= SPLIT_IMAGES
-        and (median_of := _median_diameter(members)) is not None
+        if split is not None and len(members) >= SPLIT_IMAGES and (median_of := _median_diameter(members)) is not None
     }
     if len(by_split) > 1:
         least, most = min(by_split, key=by_split.__getitem__), max(by_split, key=by_split.__getitem__)
