@@ -39,13 +39,43 @@ DEFINITIONS = {
         "Pixels, whatever object they belong to, of all images together. iou: per class, shared pixels over "
         "pixels of either side; mean_iou: mean over the classes with the background; pixel_accuracy: fraction of "
         "pixels of the right class; dice: 2 x shared over the sum of both sides, mean over the classes without "
-        "the background"
+        "the background. Pixels of crowd regions are left out"
     ),
-    "classes": "Objects of one class matched with objects of the same class only.",
+    "boundary": (
+        "Outlines of the objects, also where two touch. precision: fraction of the predicted outlines' pixels with a "
+        "true outline at most tolerance_px pixels away; recall: of the true outlines' with a predicted one; f1: their "
+        "harmonic mean (Csurka 2013). pooled: pixels of all images added up; mean_per_image: averaged"
+    ),
+    "error_kinds": (
+        "Every true and every predicted object has exactly one kind, the first that fits. An object lies mainly in "
+        "another if more than half of its pixels do. hit: matched at an IoU of 0.5 (kind_threshold). merged: a "
+        "prediction in which two true objects or more mainly lie, and true objects that mainly lie in such a "
+        "prediction. split: a true object in which two predictions or more mainly lie that together cover more than "
+        "half of it, and predictions that mainly lie in such an object. poor: of those left, matched one to one at an "
+        "IoU of 0.1 or more: found, with a wrong outline. missed and spurious: the rest"
+    ),
+    "by_size": (
+        "True objects in bins of equally many by diameter_px, the diameter of the circle of the same area: recall is "
+        "the fraction of hits at an IoU of 0.5, mean_iou the mean of each object's largest IoU with any prediction "
+        "(0 without), kinds what became of them"
+    ),
+    "by_group": "The headline figures of each group of images, with their intervals; groups has all figures.",
+    "curves": (
+        "accuracy, f1, precision and recall of all images together at each of iou, the IoU that is asked for; "
+        "precision_recall: what lowering the score threshold does at IoU 0.50 and 0.75 (masks, matched as in COCO)"
+    ),
+    "annotators": (
+        "Each annotator compared with the prediction, then the annotators with each other: their agreement (ceiling: "
+        "its mean) is what a prediction (model: its mean) can be asked for. Figures do not depend on who is first; the "
+        "aggregated Jaccard index is averaged over both ways. error_kinds take the first for the truth; alone: with no "
+        "counterpart"
+    ),
+    "classes": "Objects of one class matched with objects of the same class only. Classes are matched by their names.",
     "coco": (
         "COCO's average precision (AP) and recall (AR) of scored predictions by mask (segm) and by box (bbox); "
-        "AP50 and AP75 at one IoU, APs, APm, APl by area of the true mask (areas, in square pixels), AR at the "
-        "largest of max_dets"
+        "AP50 and AP75 at one IoU, APs, APm, APl by area of the true mask (areas, in square pixels; by default "
+        "LIVECell's, cut at 18 and 31 squared, not COCO's, cut at 32 and 96 squared), AR at the largest of max_dets, "
+        "the number of an image's predictions that count. Equal to pycocotools"
     ),
     "confidence_intervals": (
         "[low, high] in place of each figure: the images were drawn again with replacement (resamples times), and "
@@ -53,6 +83,7 @@ DEFINITIONS = {
         "images happen to be in the test set, not how much it would change with another training"
     ),
     "groups": (
-        "The same figures on the images that share a property, for each column of the data set's table with few values."
+        "The same figures on the images that share a property, for each column of the data set's table with few values, "
+        "or those that were asked for."
     ),
 }

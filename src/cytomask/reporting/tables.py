@@ -19,11 +19,14 @@ from cytomask.reporting.curves import read_curves
 _OVERALL = (
     (("mean_accuracy_50_90",), ("mean_accuracy_50_90_mean_per_image",), "mean accuracy, IoU 0.50 to 0.90"),
     (("aji",), ("aji_mean_per_image",), "aggregated Jaccard index"),
+    (("boundary", "pooled", "f1"), ("boundary", "mean_per_image", "f1"), "boundary F1"),
     (("pixels", "mean_iou"), (), "mean IoU of pixels"),
     (("pixels", "dice"), (), "Dice of pixels"),
     (("pixels", "pixel_accuracy"), (), "pixel accuracy"),
 )
 _COCO = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR")
+#: What the kinds of errors mean, in a word or two behind them.
+_KINDS = ("hit", "poor", "split", "merged")
 #: Narrower consoles get narrower tables.
 _ROOMY = 100
 #: Width where there is no terminal that has one.
@@ -44,7 +47,7 @@ def print_metrics(metrics: Mapping[str, Any], console: Console | None = None) ->
 
 
 def metrics_tables(metrics: Mapping[str, Any]) -> list[Table]:
-    """Make the tables of an evaluation: matching by IoU, figures over all, COCO metrics, classes, groups.
+    """Make the tables of an evaluation: matching by IoU, COCO metrics, errors, sizes, classes, groups, annotators.
 
     Examples
     --------
@@ -55,12 +58,13 @@ def metrics_tables(metrics: Mapping[str, Any]) -> list[Table]:
     ...
      0.50   3   1   0   0.750   1.000   0.857   0.700   0.750
     """
-    makers = (_matching, _overall, _coco)
+    makers = (_matching, _overall, _coco, _kinds, _sizes)
     tables = [table for make in makers if (table := make(metrics)) is not None]
     if metrics.get("classes"):
         tables.append(_parts("Classes", "class", metrics["classes"], _get(metrics, "confidence_intervals", "classes")))
     tables += [_parts(f"By {column}", column, values) for column, values in (metrics.get("groups") or {}).items()]
-    return tables
+    people = _annotators(metrics)
+    return tables if people is None else [*tables, people]
 
 
 def print_training(table: str | Path, console: Console | None = None) -> None:
@@ -181,15 +185,99 @@ def _overall(metrics: Mapping[str, Any]) -> Table | None:
 
 
 def _coco(metrics: Mapping[str, Any]) -> Table | None:
-    known = {name: _get(metrics, "coco", kind) for kind, name in (("segm", "masks"), ("bbox", "boxes"))}
-    known = {name: figures for name, figures in known.items() if figures}
+    known = {kind: _get(metrics, "coco", kind) for kind in ("segm", "bbox")}
+    known = {kind: figures for kind, figures in known.items() if figures}
     if not known:
         return None
-    table = _table("COCO (average precision of scored predictions)", ["", *_COCO])
-    for name, figures in known.items():
-        table.add_row(name, *(_figure(figures.get(key)) for key in _COCO))
+    intervals = _get(metrics, "confidence_intervals", "coco")
+    table = _table("COCO (average precision of scored predictions)", ["", "AP"])
+    if intervals:
+        table.add_column(_level(metrics), justify="right", no_wrap=True)
+    for name in _COCO[1:]:
+        table.add_column(name, justify="right", no_wrap=True)
+
+    def add(name: str, figures: Mapping[str, Any], bounds: Mapping[str, Any] | None) -> None:
+        row = [name, _figure(figures.get("AP"))]
+        if intervals:
+            row.append(_interval(_get(bounds, "AP")))
+        table.add_row(*row, *(_figure(figures.get(key)) for key in _COCO[1:]))
+
+    for kind, figures in known.items():
+        add({"segm": "masks", "bbox": "boxes"}[kind], figures, _get(intervals, kind))
         for of_class, values in _classes_of(figures):
-            table.add_row(escape(f"  {of_class}"), *(_figure(values.get(key)) for key in _COCO))
+            add(escape(f"  {of_class}"), values, _get(intervals, kind, "per_class", of_class))
+    whole = next(iter(known.values()))
+    limit, areas = (whole.get("max_dets") or [None])[-1], whole.get("areas") or {}
+    if limit is not None and {"s", "l"} <= areas.keys():
+        sizes = f"APs below {areas['s'][1]:g} px², APl above {areas['l'][0]:g} px²"
+        table.caption = f"the best {limit} predictions of an image; {sizes}"
+        table.caption_justify = "left"
+    return table
+
+
+def _kinds(metrics: Mapping[str, Any]) -> Table | None:
+    kinds = metrics.get("error_kinds")
+    if not kinds:
+        return None
+    table = _table("What became of the objects, at IoU 0.50", ["", *_KINDS, "missed", "spurious"])
+    for side, name, alone in (("truth", "true objects", "missed"), ("prediction", "predicted objects", "spurious")):
+        counts = kinds.get(side) or {}
+        cells = [str(counts.get(kind, "")) for kind in _KINDS]
+        table.add_row(
+            name, *cells, *(str(counts.get(kind, "")) if kind == alone else "" for kind in ("missed", "spurious"))
+        )
+    table.caption = "poor: found, with a wrong outline; split: one in pieces; merged: several in one"
+    table.caption_justify = "left"
+    return table
+
+
+def _sizes(metrics: Mapping[str, Any]) -> Table | None:
+    bins = metrics.get("by_size") or []
+    if len(bins) < 2:
+        return None
+    with_bounds = any(one.get("confidence_intervals") for one in bins)
+    table = _table("By diameter of the true objects", ["px", "true", "found at 0.50"])
+    if with_bounds:
+        table.add_column(_level(metrics), justify="right", no_wrap=True)
+    for name in ("mean IoU", "split", "merged", "missed"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in bins:
+        low, high = one["diameter_px"]
+        row = [f"{low:.1f}-{high:.1f}", str(one["n"]), _figure(one["recall"])]
+        if with_bounds:
+            row.append(_interval(_get(one, "confidence_intervals", "recall")))
+        row.append(_figure(one["mean_iou"]))
+        table.add_row(*row, *(str(_get(one, "kinds", kind)) for kind in ("split", "merged", "missed")))
+    return table
+
+
+def _annotators(metrics: Mapping[str, Any]) -> Table | None:
+    """Each annotator and the prediction, then the annotators among each other: the ceiling."""
+    pairs = _get(metrics, "annotators", "pairs")
+    if not pairs:
+        return None
+    with_bounds = any(one.get("confidence_intervals") for one in pairs)
+    table = _table("Agreement with people, and among people", ["", "images", "objects", "F1 at 0.50"])
+    if with_bounds:
+        table.add_column(_level(metrics), justify="right", no_wrap=True)
+    for name in ("accuracy", "0.50-0.90", "mean IoU", "AJI", "boundary F1"):
+        table.add_column(name, justify="right", no_wrap=True)
+    names = ("accuracy_50", "mean_accuracy_50_90", "mean_matched_iou_50", "aji", "boundary_f1")
+    prediction = _get(metrics, "annotators", "prediction")
+    for k, one in enumerate(pairs):
+        if one["second"] != prediction and (k == 0 or pairs[k - 1]["second"] == prediction):
+            table.add_section()
+        row = [
+            escape(f"{one['second']} - {one['first']}"),
+            str(one["n_images"]),
+            f"{one['n_second']} - {one['n_first']}",
+        ]
+        row.append(_figure(_get(one, "figures", "f1_50")))
+        if with_bounds:
+            row.append(_interval(_get(one, "confidence_intervals", "f1_50")))
+        table.add_row(*row, *(_figure(_get(one, "figures", name)) for name in names))
+    table.caption = "below the line: how far people agree, which is as far as a prediction can be asked to"
+    table.caption_justify = "left"
     return table
 
 
