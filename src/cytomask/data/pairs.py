@@ -59,7 +59,7 @@ def find_pairs(
             f"the data set has no folder {missing}",
             where=root,
             found=", ".join(sorted(p.name for p in root.iterdir())[:10]) if root.is_dir() else "nothing there",
-            expected="images/ and labels/, or annotations beside the images, or a dataset.yaml that says where they lie",
+            expected="images/ and labels/, annotations beside the images, or a dataset.yaml that says where they lie",
             fix="write a dataset.yaml with images: and labels:, with annotations:, or with pairs: that lists the files",
         )
     pairs, problems = [], []
