@@ -83,7 +83,7 @@ DEFINITIONS = {
         "images happen to be in the test set, not how much it would change with another training"
     ),
     "groups": (
-        "The same figures on the images that share a property, for each column of the data set's table with few values, "
-        "or those that were asked for."
+        "The same figures on the images that share a property, for each column of the data set's table with few "
+        "values, or those that were asked for."
     ),
 }
