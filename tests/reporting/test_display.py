@@ -108,3 +108,30 @@ def test_shrinking_averages_blocks(tmp_path: Path) -> None:
     mapped[::2], mapped[1::2] = 0, 200
     picture = show(Image.from_array(mapped), shrink=2)
     assert np.unique(picture).tolist() == [128]
+
+
+def test_a_shrunk_picture_comes_from_a_coarse_level() -> None:
+    class Level:
+        """A level of a pyramid that counts the values read of it."""
+
+        def __init__(self, factor: int, coarser: tuple[Level, ...] = ()) -> None:
+            self._pixels = np.full((1, 640 // factor, 960 // factor), factor * 10, np.uint8)
+            self._pixels[:, : 320 // factor] = 0
+            self.shape, self.dtype, self.ndim, self.coarser = self._pixels.shape, self._pixels.dtype, 3, coarser
+            self.read = 0
+
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, index: object) -> np.ndarray:
+            self.read += self._pixels[index].size
+            return self._pixels[index]
+
+    levels = (Level(2), Level(4), Level(8))
+    full = Level(1, levels)
+    picture = show(Image.from_array(full, axes="CYX"), shrink=5)
+    assert picture.shape == (128, 192, 3)
+    assert (picture[:63] == 0).all()
+    assert (picture[65:] == 255).all()
+    assert full.read <= 640 * 960  # the sample for its contrast: it is small
+    assert [level.read > 0 for level in levels] == [False, True, False]
