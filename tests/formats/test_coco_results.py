@@ -209,7 +209,7 @@ def test_boxes_only(results: Callable[..., Path], tmp_path: Path) -> None:
     PIL.Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / "7.png")
     found = open_annotations(path, ImageFinder([tmp_path]))
     assert found.told == (
-        "1 objects with a box only: taken for rectangles", "1 objects without an outline or a box: left out",
+        "1 object with a box only: taken for rectangles", "1 object without an outline or a box: left out",
     )  # fmt: skip
     assert found.read("7").instances.windows.tolist() == [[3, 4, 8, 9]]
 

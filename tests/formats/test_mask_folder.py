@@ -108,7 +108,7 @@ def test_images_without_objects(png: Callable[..., Path], tmp_path: Path) -> Non
         ("a", 0, (3, 4)),
         ("c", 0, (5, 6)),
     ]
-    assert found.told == ("1 images without a folder of masks are not annotated, and left out",)
+    assert found.told == ("images without a folder of masks are not annotated, and left out: 1",)
     (tmp_path / "d" / "masks").mkdir(parents=True)
     with pytest.raises(DataError, match="image was not found"):
         opened(tmp_path).read("d")

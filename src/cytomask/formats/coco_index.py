@@ -16,7 +16,7 @@ import numpy as np
 
 from cytomask.errors import DataError, LabelError
 from cytomask.formats.annotation import Annotation
-from cytomask.formats.coco_objects import as_key, drawable, mask_size, read_objects, told_size
+from cytomask.formats.coco_objects import as_key, drawable, many, mask_size, read_objects, told_size
 from cytomask.formats.image_finder import ImageFinder, plain_name
 from cytomask.formats.json_elements import Element, JsonFile
 
@@ -272,7 +272,7 @@ class _Pass:
             listed = ", ".join(f"{k} is {i + 1} ({n})" for i, (k, n) in enumerate(zip(keys, chosen)))
             self.notes.append(f"the file's categories are numbered from 1: {listed}")
         if None in self.used and len(keys) == 1:
-            self.notes.append(f"{_many(self.used[None], 'annotation')} without a category: taken for {chosen[0]}")
+            self.notes.append(f"{many(self.used[None], 'annotation')} without a category: taken for {chosen[0]}")
         return {key: i + 1 for i, key in enumerate(keys)}, chosen
 
     def sorted_rows(self, of_key: Mapping[str, int]) -> tuple[np.ndarray, ...]:
@@ -288,9 +288,7 @@ class _Pass:
                     "all annotations are of images that the COCO file does not list", where=self.path,
                     found=f"image_id {some}", expected=f"such as {next(iter(of_key))}",
                 )  # fmt: skip
-            self.notes.append(
-                f"{_many(strangers, 'annotation')} of images that the file does not list: image_id {some}"
-            )
+            self.notes.append(f"{many(strangers, 'annotation')} of images that the file does not list: image_id {some}")
         order = np.argsort(rows, kind="stable")[strangers:]
         rows, starts, ends, ids = (column[order] for column in (rows, *columns[1:]))
         by_id = np.lexsort((ids, rows))
@@ -301,7 +299,7 @@ class _Pass:
             within = np.arange(len(rows)) - np.searchsorted(rows, rows) + 1
             ids = np.where(renumbered, within, ids)
             self.notes.append(
-                f"the annotations of {_many(len(odd), 'image')} are numbered anew from 1, since their ids are missing, "
+                f"the annotations of {many(len(odd), 'image')} are numbered anew from 1, since their ids are missing, "
                 f"appear twice in an image, or are not between 1 and {_HIGHEST}"
             )
         return rows, starts, ends, ids.astype(np.int32)
@@ -309,14 +307,14 @@ class _Pass:
     def told(self) -> list[str]:
         told = list(self.notes)
         if self.kinds["box"]:
-            told.append(f"{_many(self.kinds['box'], 'annotation')} with a box only: taken for rectangles")
+            told.append(f"{many(self.kinds['box'], 'annotation')} with a box only: taken for rectangles")
         if self.kinds["thin"]:
             told.append(
                 f"pieces with fewer than three points cover nothing and are left out: in "
-                f"{_many(self.kinds['thin'], 'annotation')}"
+                f"{many(self.kinds['thin'], 'annotation')}"
             )
         if self.kinds["nothing"]:
-            told.append(f"{_many(self.kinds['nothing'], 'annotation')} without an outline or a box: left out")
+            told.append(f"{many(self.kinds['nothing'], 'annotation')} without an outline or a box: left out")
         if self.other_keys:
             keys = sorted(self.other_keys)
             told.append(f"not used of the annotations: {', '.join(keys[:8])}{' …' if len(keys) > 8 else ''}")
@@ -325,7 +323,3 @@ class _Pass:
 
 def _by_number(key: str) -> tuple[int, int, str]:
     return (0, int(key), key) if key.isascii() and key.isdigit() else (1, 0, key)
-
-
-def _many(count: int, what: str) -> str:
-    return f"1 {what}" if count == 1 else f"{count} {what}s"

@@ -18,6 +18,17 @@ NEAR = 2.0
 Boxes = Literal["near", "given", "masks"]
 
 
+def many(count: int, what: str) -> str:
+    """A number of things, in words.
+
+    Examples
+    --------
+    >>> many(1, "object"), many(0, "object")
+    ('1 object', '0 objects')
+    """
+    return f"1 {what}" if count == 1 else f"{count} {what}s"
+
+
 def as_key(value: Any) -> str | None:
     """Text by which ids are compared, since some programs write numbers, others the same numbers as text.
 

@@ -22,7 +22,7 @@ import numpy as np
 from cytomask.errors import CytomaskError, DataError, LabelError
 from cytomask.formats.annotation import Annotation, AnnotationSet
 from cytomask.formats.coco_index import IMAGE_ID, index_coco
-from cytomask.formats.coco_objects import as_count, as_key, box_of, drawable, mask_size, read_objects, told_size
+from cytomask.formats.coco_objects import as_count, as_key, box_of, drawable, many, mask_size, read_objects, told_size
 from cytomask.formats.coco_writing import classes_in, coco_box, image_id, plain_number, told_file_name
 from cytomask.formats.image_finder import ImageFinder, plain_name
 from cytomask.formats.json_elements import JsonFile, look
@@ -168,9 +168,9 @@ def open_annotations(path: Path, images: ImageFinder, truth: Path | None = None)
             labels.setdefault(category, entry["category_name"])
     told: list[str] = []
     if boxes_only:
-        told.append(f"{boxes_only} objects with a box only: taken for rectangles")
+        told.append(f"{many(boxes_only, 'object')} with a box only: taken for rectangles")
     if nothing:
-        told.append(f"{nothing} objects without an outline or a box: left out")
+        told.append(f"{many(nothing, 'object')} without an outline or a box: left out")
     found = _from_truth(truth) if truth is not None else _from_record(path, keys, told)
     listed = found[0] if found else _from_entries(keys, names)
     categories, classes = (found and found[1]) or _classes(used, labels)

@@ -106,7 +106,7 @@ def open_annotations(path: Path, images: ImageFinder) -> AnnotationSet:
             )  # fmt: skip
         found[folder.relative_to(path).as_posix()] = pictures[0] if pictures else None
     bare = sum(not (p.parent / MASKS).is_dir() for p in path.rglob(IMAGES) if p.is_dir() and _pictures(p))
-    told = (f"{bare} images without a folder of masks are not annotated, and left out",) if bare else ()
+    told = (f"images without a folder of masks are not annotated, and left out: {bare}",) if bare else ()
     return AnnotationSet(("object",), tuple(found), _Folders(path, images, found), told)
 
 
