@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import tifffile
 import torch
+import zarr
 from PIL import Image as Picture
 
 import cytomask.workflows.predict_giant as giant
@@ -123,6 +124,24 @@ def test_scales_and_batches(model, image, tmp_path, options):
     np.testing.assert_array_equal(labels_of(tmp_path / "disk"), read_labels(tmp_path / "memory" / "field_labels.tif"))
     for name in ("field_objects.csv", "predictions.json"):
         assert (tmp_path / "disk" / name).read_bytes() == (tmp_path / "memory" / name).read_bytes()
+
+
+def test_an_ome_zarr(model, image, in_memory, tmp_path):
+    group = zarr.open_group(str(tmp_path / "field.ome.zarr"), mode="w", zarr_format=2)
+    group.create_array("0", shape=(1, *SIDE), chunks=(1, 64, 64), dtype=np.uint16)[0] = picture()
+    axes = [{"name": "c", "type": "channel"}, *({"name": n, "type": "space", "unit": "micrometer"} for n in "yx")]
+    scale = [{"type": "scale", "scale": [1.0, 0.5, 0.5]}]
+    datasets = [{"path": "0", "coordinateTransformations": scale}]
+    group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": datasets}]
+    predict_images(model, [tmp_path / "field.ome.zarr"], tmp_path, on_disk=True, **OPTIONS)
+    np.testing.assert_array_equal(labels_of(tmp_path), read_labels(in_memory / "field_labels.tif"))
+    ours, theirs = (pd.read_csv(out / "field_objects.csv") for out in (tmp_path, in_memory))
+    for name in set(ours.columns) - {"image"}:
+        if not name.startswith("intensity"):
+            np.testing.assert_array_equal(ours[name], theirs[name])
+    # The label image is not taken for an image when the folder is segmented again.
+    summary = predict_images(model, [tmp_path], tmp_path, save=("labels",), on_disk=True, **OPTIONS)
+    assert [result.name for result in summary.images] == ["field"]
 
 
 def test_parquet_and_nothing_else(model, image, tmp_path, in_memory):

@@ -63,7 +63,8 @@ class Spool:
             plan = json.loads((self.folder / "plan.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return plan if isinstance(plan, dict) and isinstance(plan.get("tile"), int) else None
+        sizes = [plan.get("tile"), plan.get("batch")] if isinstance(plan, dict) else [None]
+        return plan if all(isinstance(size, int) and size > 0 for size in sizes) else None
 
     def begin(self, tiles: Sequence[Tile], tile: int, batch: int) -> None:
         """Take up a plan; files of another plan are deleted.

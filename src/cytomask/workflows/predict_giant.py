@@ -112,7 +112,8 @@ def predict_giant(
     names = predictor.segmenter.config.classes
     objects = _Objects(spool, image, names)
     predictor.warn_of_cut_objects(objects.largest, prepared)
-    parts = progress.folder / "parts"
+    # Beside the tiles, on the plan of which they hang: if that changes, they go, too.
+    parts = spool.folder / "parts"
     parts.mkdir(exist_ok=True)
     if coco:
         _write_coco(objects, parts, progress.folder / COCO_LINES_NAME, image_id, file_name)
