@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
@@ -44,11 +44,13 @@ plain = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(plain, st.integers(3, 5))
 def test_plain_things_come_out_as_they_went_in(value, protocol):
     assert parts(pickle.dumps(value, protocol)) == value
 
 
+@settings(deadline=None)
 @given(plain)
 def test_the_oldest_protocols_are_followed_too(value):
     def without_bytes(x):
@@ -65,6 +67,7 @@ def test_the_oldest_protocols_are_followed_too(value):
         assert parts(pickle.dumps(value, 0)) == value
 
 
+@settings(deadline=None)
 @given(
     st_numpy.arrays(
         st_numpy.integer_dtypes(endianness="<")
@@ -338,6 +341,7 @@ def test_too_many_instructions_are_refused(monkeypatch):
         parts(b"](" + b"N" * 200 + b"e.")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused(data):
     for whole in (data, b"\x80\x04" + data + b"."):
@@ -350,6 +354,7 @@ def test_any_bytes_are_read_or_refused(data):
             pass
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2000), st.integers(0, 255))
 def test_a_changed_byte_is_read_or_refused(place, value):
     data = bytearray(

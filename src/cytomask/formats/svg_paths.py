@@ -10,7 +10,7 @@ import numpy as np
 
 #: A straight line of two points ``(x, y)``, or a cubic curve of four.
 Segment = np.ndarray
-_NUMBER = re.compile(r"[\s,]*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)")
+_NUMBER = re.compile(r"[\s,]*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)", re.ASCII)
 _FLAG = re.compile(r"[\s,]*([01])")
 _COMMAND = re.compile(r"[\s,]*([MLHVCSQTAZmlhvcsqtaz])")
 _BLANK = re.compile(r"[\s,]*")

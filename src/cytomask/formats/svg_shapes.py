@@ -33,8 +33,8 @@ _NOT_DRAWN = frozenset(
 )
 _GROUPS = frozenset({"g", "a", "svg", "switch"})
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-_NUMBERS = re.compile(_NUMBER)
-_LENGTH = re.compile(rf"\s*({_NUMBER})\s*(px|pt|pc|mm|cm|in)?\s*")
+_NUMBERS = re.compile(_NUMBER, re.ASCII)
+_LENGTH = re.compile(rf"\s*({_NUMBER})\s*(px|pt|pc|mm|cm|in)?\s*", re.ASCII)
 #: CSS pixels per unit.
 _UNITS = {"": 1.0, "px": 1.0, "pt": 4 / 3, "pc": 16.0, "mm": 96 / 25.4, "cm": 96 / 2.54, "in": 96.0}
 _TRANSFORM = re.compile(r"[\s,]*(matrix|translate|scale|rotate|skewX|skewY)\s*\(([^)]*)\)[\s,]*")
@@ -160,7 +160,7 @@ class _SvgReader:
                 parser.Parse(b"", True)
         except OSError as error:
             raise LabelError("the drawing cannot be read", where=self.path, found=error.strerror) from error
-        except (expat.ExpatError, ValueError) as error:  # ValueError: an encoding that is not known
+        except (expat.ExpatError, ValueError, LookupError) as error:  # the last two: encodings that are not known
             raise _broken(self.path, str(error)) from error
 
     def _refuse(self, found: str) -> NoReturn:
