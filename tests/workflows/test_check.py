@@ -7,6 +7,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ from cytomask.__main__ import main
 from cytomask.data.check.finding import CheckReport
 from cytomask.data.check.kinds import KINDS
 from cytomask.errors import CytomaskError
-from cytomask.formats.images import read_image
 from cytomask.formats.label_images import read_labels, write_labels
 from cytomask.instances import Instances
 from cytomask.workflows.check import check_data
 from cytomask.workflows.repair import repair_data
+
 from ..data.check.planting import (
     HEIGHT,
     SPLITS,
@@ -146,13 +147,40 @@ def with_rows(root: Path, column: str, values: Callable[[int], str]) -> None:
 
 def many_images(root: Path, column: str, values: Callable[[int, str], str]) -> None:
     rows = {}
-    for k in range(20):
+    for k in range(12):
         image, labels = draw_cells(100 + k)
-        split = "train" if k < 10 else "val"
+        split = "train" if k < 6 else "val"
         write_png(root / "images" / f"more{k}.png", image)
         write_labels(root / "labels" / f"more{k}.png", labels)
         rows[f"more{k}"] = {"split": split, column: values(k, split)}
     write_manifest(root, {**{n: {"split": s, column: values(0, s)} for n, s in SPLITS.items()}, **rows})
+
+
+def rename(root: Path, old: str, new: str) -> None:
+    for folder in ("images", "labels"):
+        (root / folder / f"{old}.png").rename(root / folder / f"{new}.png")
+    write_manifest(root, {new if n == old else n: {"split": s} for n, s in SPLITS.items()})
+
+
+def same_pixels(root: Path, source: str, target: str) -> None:
+    write_png(root / "images" / f"{target}.png", image_of(root, source))
+
+
+def sizes(root: Path) -> None:
+    """Large cells with small ones of an eleventh of their diameter between them, in all images."""
+    y, x = np.mgrid[:160, :220]
+    for k, name in enumerate(SPLITS):
+        rng = np.random.default_rng(k)
+        labels = np.zeros(y.shape, np.int32)
+        for cy, cx in ((50, 50), (50, 160)):
+            labels[np.hypot(y - cy, x - cx) < 44] = labels.max() + 1
+        for cx in range(10, 210, 20):
+            cy = int(rng.integers(115, 150))
+            labels[cy : cy + 6, cx : cx + 6] = labels.max() + 1
+        light = rng.integers(90, 160, 13)[labels]
+        image = np.where(labels > 0, light, 20) + rng.integers(0, 12, y.shape)
+        write_png(root / "images" / f"{name}.png", image.astype(np.uint8))
+        write_labels(root / "labels" / f"{name}.png", labels)
 
 
 def classes_table(root: Path, rare: Callable[[str, int], str], names: str = "[a, b]") -> None:
@@ -245,6 +273,15 @@ PLANTED: dict[str, Plant] = {
     "binary-labels": lambda r: edit_labels(r, lambda a: 255 * (a > 0)),
     "constant-labels": lambda r: edit_labels(r, lambda a: np.full_like(a, 3)),
     "labels-are-image": lambda r: write_labels(r / "labels" / "im0.png", image_of(r)),
+    "name-case": lambda r: rename(r, "im5", "IM0"),
+    "pixel-size-differs": lambda r: [
+        write_tiff(r, n, image_of(r, n), resolution=(1 / s, 1 / s), imagej=True, metadata={"unit": "um"})
+        for n, s in (("im0", 0.2), ("im1", 0.5), ("im2", 0.5))
+    ],
+    "conflicting-labels": lambda r: (
+        same_image(r, "im0", "im1"), edit_labels(r, lambda a: a[::-1, ::-1], "im7"), same_pixels(r, "im7", "im8"),
+    ),
+    "size-range": sizes,
     "ids-not-contiguous": lambda r: edit_labels(r, lambda a: np.where(a == 12, 40, a)),
     "no-objects": lambda r: (edit_labels(r, np.zeros_like), edit_image(r, lambda a: np.minimum(a, 25))),
     "scattered-object": lambda r: edit_labels(r, second_piece),
@@ -287,6 +324,8 @@ BESIDES = {
     "merged-objects": {"ids-not-contiguous"},
     "missing-objects": {"ids-not-contiguous"},
     "foreign-labels": {"scattered-object", "crumbs"},
+    "conflicting-labels": {"exact-duplicate", "shifted-labels", "foreign-labels", "missing-objects"},
+    "size-range": {"near-duplicate"},  # two large cells in each are much alike
     "class-imbalance": {"class-not-in-split"},
     "class-not-in-split": {"class-imbalance"},
     "tiny-objects": {"crowded"},
@@ -304,3 +343,344 @@ def test_a_planted_fault_is_found_and_nothing_else(kind: str, clean: Path, tmp_p
     one = next(found for found in report.findings if found.kind == kind)
     assert one.todo
     assert one.message
+
+
+# One fault in a COCO file
+
+Document = dict[str, Any]
+
+
+def first(document: Document) -> dict[str, Any]:
+    return document["annotations"][0]
+
+
+def repeat(document: Document, **changes: Any) -> None:
+    document["annotations"].append({**deepcopy(first(document)), "id": 1000, **changes})
+
+
+def as_corners(document: Document) -> None:
+    for one in document["annotations"]:
+        x, y, width, height = one["bbox"]
+        one["bbox"] = [x, y, x + width, y + height]
+
+
+def move(one: dict[str, Any], dx: float) -> None:
+    one["segmentation"] = [[v + dx * (k % 2 == 0) for k, v in enumerate(piece)] for piece in one["segmentation"]]
+    one["bbox"][0] += dx
+
+
+PLANTED_IN_COCO: dict[str, Callable[[Document], Any]] = {
+    "duplicate-ids": lambda d: d["annotations"][20].update(id=1),
+    "doubled-entry": lambda d: d["images"].append({**d["images"][0], "id": 99}),
+    "orphan-annotation": lambda d: repeat(d, image_id=77),
+    "unknown-category": lambda d: first(d).update(category_id=9),
+    "few-points": lambda d: first(d)["segmentation"].append([3, 3, 8, 8]),
+    "empty-mask": lambda d: repeat(d, segmentation=[[5, 5, 9, 5, 12, 5]], bbox=[5, 5, 7, 0]),
+    "broken-mask": lambda d: first(d).update(segmentation={"size": [HEIGHT, WIDTH], "counts": [5, 7]}),
+    "outside-image": lambda d: move(d["annotations"][3], 22),
+    "box-convention": as_corners,
+    "box-mismatch": lambda d: first(d).update(bbox=[60, 60, 30, 30]),
+    "duplicate-objects": repeat,
+    "overlapping-objects": lambda d: (repeat(d), move(d["annotations"][-1], 3.5)),
+    "size-mismatch": lambda d: d["images"][0].update(height=HEIGHT + 9),
+    "missing-image": lambda d: d["images"].append({"id": 50, "file_name": "gone.png", "height": 64, "width": 64}),
+}
+BESIDES_IN_COCO = {
+    "doubled-entry": {"data-set-problem"},
+    "unknown-category": {"unreadable-labels"},
+    "broken-mask": {"unreadable-labels"},
+    # A box of no height fits nothing, and moved cells leave their old places bare.
+    "empty-mask": {"box-mismatch", "few-points"},
+    "outside-image": {"missing-objects"},
+}
+
+
+def edit_coco(root: Path, change: Callable[[Document], Any]) -> None:
+    document = json.loads((root / "train.json").read_text())
+    change(document)
+    (root / "train.json").write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize("kind", PLANTED_IN_COCO)
+def test_a_fault_planted_in_coco_is_found_and_nothing_else(kind: str, coco: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(coco, tmp_path / "set"))
+    edit_coco(root, PLANTED_IN_COCO[kind])
+    report = check_data(root, workers=1)
+    assert kind in kinds(report)
+    assert kinds(report) <= {kind} | BESIDES_IN_COCO.get(kind, set()), [f.message for f in report.findings]
+
+
+def test_coco_named_in_a_yaml_is_looked_at(coco: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(coco, tmp_path / "set"))
+    edit_coco(root, as_corners)
+    (root / "train.json").rename(root / "first.json")
+    (root / "all.yaml").write_text("images: images\nannotations: {train: first.json, val: val.json}\n")
+    found = check_data(root / "all.yaml").findings
+    assert [(one.kind, one.split) for one in found] == [("box-convention", "train")]
+
+
+def test_every_kind_is_planted_somewhere() -> None:
+    # What compares the objects with a model has tests of its own below.
+    elsewhere = {"model-diameter", "model-classes", "model-limits"}
+    assert set(KINDS) == set(PLANTED) | set(PLANTED_IN_COCO) | elsewhere
+
+
+# Real images
+
+
+def test_real_nuclei_with_and_without_faults(shared_data: Path, tmp_path: Path) -> None:
+    with (shared_data / "nuclei" / "manifest.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["modality"] == "fluorescence" and row["height"] == "256"]
+    names = [row["name"] for row in rows[2:62:5]]
+    root = tmp_path / "set"
+    for folder in ("images", "labels"):
+        (root / folder).mkdir(parents=True)
+        for name in names:
+            shutil.copy(shared_data / "nuclei" / folder / f"{name}.png", root / folder)
+    write_manifest(root, {name: {"split": "train" if k < 8 else "val"} for k, name in enumerate(names)})
+    assert kinds(check_data(root), notes=False) == set()
+    edit_labels(root, shifted, names[0])
+    shutil.copy(root / "images" / f"{names[1]}.png", root / "images" / f"{names[-1]}.png")
+    shutil.copy(root / "labels" / f"{names[1]}.png", root / "labels" / f"{names[-1]}.png")
+    found = {(one.kind, one.image) for one in check_data(root).findings if one.severity != "note"}
+    assert found == {("shifted-labels", names[0]), ("exact-duplicate", names[-1])}
+
+
+def test_volumes_are_refused_with_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "a.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    for path in (tmp_path, tmp_path / "a.h5"):
+        with pytest.raises(CytomaskError, match="volumes"):
+            check_data(path)
+
+
+# With a model
+
+
+def test_objects_are_compared_with_a_model(clean: Path, tmp_path: Path) -> None:
+    assert kinds(check_data(clean, model="nuclei")) == set()
+    root = Path(shutil.copytree(clean, tmp_path / "set"))
+    for name in SPLITS:
+        edit_image(root, lambda a: zoom(a, 3, order=1), name)
+        edit_labels(root, lambda a: np.kron(a, np.ones((3, 3), np.int32)), name)
+    (found,) = check_data(root, model="nuclei").findings
+    assert found.kind == "model-diameter"
+    assert "--diameter 63" in found.todo
+
+
+def test_classes_that_a_model_does_not_know_are_told(coco: Path) -> None:
+    assert kinds(check_data(coco, model="nuclei")) == {"model-classes"}
+
+
+# The report
+
+
+def test_splits_are_told_apart(clean: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(clean, tmp_path / "set"))
+    edit_labels(root, speck, "im0")
+    edit_labels(root, hole, "im9")
+    assert {(f.kind, f.split) for f in check_data(root).findings} == {("specks", "train"), ("holes", "test")}
+    only = check_data(root, split="test")
+    assert [(f.kind, f.image) for f in only.findings] == [("holes", "im9")]
+    assert only.statistics["images"] == {"all": 2, "test": 2}
+
+
+def test_statistics_count_what_is_there(coco: Path) -> None:
+    report = check_data(coco)
+    assert report.statistics["images"] == {"all": 8, "train": 6, "val": 2}
+    assert report.statistics["objects"] == {"all": 96, "train": 72, "val": 24}
+    assert report.statistics["classes"]["debris"] == {"all": 48, "train": 36, "val": 12}
+    assert report.statistics["objects_per_image"] == {"min": 12, "median": 12.0, "max": 12}
+    areas = np.concatenate([np.bincount(draw_cells(k)[1].ravel())[1:] for k in (*range(6), 20, 21)])
+    median = np.median(np.sqrt(4 / np.pi * areas))
+    assert report.statistics["diameter"]["p50"] == pytest.approx(median, abs=0.1)
+    assert sum(report.statistics["diameter"]["counts"]) == 96
+    assert report.statistics["dtypes"] == {"uint8": 8}
+
+
+def test_the_gravest_come_first(clean: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(clean, tmp_path / "set"))
+    edit_labels(root, hole, "im0")
+    edit_labels(root, lambda a: np.where(a == 12, 40, a), "im1")
+    edit_labels(root, lambda a: a[:-2], "im2")
+    order = {"error": 0, "warning": 1, "note": 2}
+    found = [order[one.severity] for one in check_data(root).findings]
+    assert found == sorted(found)
+    assert len(set(found)) == 3
+
+
+# Repairing
+
+
+def files_of(root: Path) -> dict[str, bytes]:
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def repairs(out: Path) -> list[dict[str, str]]:
+    with (out / "repairs.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize(
+    "kind", ["specks", "crumbs", "holes", "scattered-object", "outlines-only", "grey-as-rgb", "alpha"]
+)
+def test_a_repaired_copy_passes(kind: str, clean: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(clean, tmp_path / "set"))
+    PLANTED[kind](root)
+    before = files_of(root)
+    done = repair_data(root, tmp_path / "out")
+    assert files_of(root) == before
+    assert kinds(check_data(tmp_path / "out"), notes=False) == set()
+    assert kind not in kinds(check_data(tmp_path / "out"))
+    if kind != "outlines-only":  # which is mended as holes are
+        assert kind in {row["kind"] for row in repairs(tmp_path / "out") if row["status"] == "done"}
+    assert done.rows == repairs(tmp_path / "out")
+
+
+def test_repair_changes_nothing_but_the_fault(clean: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(clean, tmp_path / "set"))
+    edit_labels(root, lambda a: hole(crumb(speck(a))))
+    repair_data(root, tmp_path / "out")
+    for name in SPLITS:
+        expected = read_labels(clean / "labels" / f"{name}.png")
+        np.testing.assert_array_equal(read_labels(tmp_path / "out" / "labels" / f"{name}.png"), expected)
+        image = f"images/{name}.png"
+        assert (tmp_path / "out" / image).read_bytes() == (root / image).read_bytes()
+    assert check_data(tmp_path / "out").statistics["images"] == {"all": 10, "train": 6, "val": 2, "test": 2}
+    done = Counter(row["kind"] for row in repairs(tmp_path / "out"))
+    assert done == {"specks": 1, "crumbs": 1, "holes": 1}
+
+
+def test_pieces_far_apart_become_objects(clean: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(clean, tmp_path / "set"))
+    edit_labels(root, second_piece)
+    repair_data(root, tmp_path / "out")
+    whole, mended = (read_labels(r / "labels" / "im0.png") for r in (clean, tmp_path / "out"))
+    assert mended.max() == 12
+    # Which of the two keeps the number 1 is the larger one's right.
+    pairs = np.unique(np.stack([whole.ravel(), mended.ravel()]), axis=1)
+    assert pairs.shape == (2, 13)
+
+
+def test_a_training_image_that_is_tested_on_is_removed(clean: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(clean, tmp_path / "set"))
+    same_image(root, "im0", "im9")
+    same_image(root, "im1", "im2")
+    repair_data(root, tmp_path / "out")
+    names = {p.stem for p in (tmp_path / "out" / "images").iterdir()}
+    assert names == set(SPLITS) - {"im0"}
+    left = [row for row in repairs(tmp_path / "out") if row["status"] == "left"]
+    assert [(row["kind"], row["image"]) for row in left] == [("exact-duplicate", "im2")]
+
+
+def test_what_cannot_be_read_is_left_for_a_person(clean: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(clean, tmp_path / "set"))
+    edit_labels(root, lambda a: a[:-2], "im3")
+    merge(root)
+    repair_data(root, tmp_path / "out")
+    left = {(row["kind"], row["image"]) for row in repairs(tmp_path / "out")}
+    assert left == {("size-mismatch", "im3"), ("merged-objects", "im0")}
+    assert not (tmp_path / "out" / "images" / "im3.png").exists()
+
+
+def test_classes_of_objects_are_kept(clean: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(clean, tmp_path / "set"))
+    classes_table(root, lambda n, i: "ab"[i % 2], "[a, b, c]")
+    edit_labels(root, second_piece, "im0")
+    repair_data(root, tmp_path / "out")
+    report = check_data(tmp_path / "out")
+    assert "unused-category" not in kinds(report)
+    assert {name: counts["all"] for name, counts in report.statistics["classes"].items()} == {"a": 59, "b": 61}
+
+
+FIXED_IN_COCO = ["duplicate-ids", "orphan-annotation", "few-points", "empty-mask", "outside-image", "box-convention",
+                 "box-mismatch", "duplicate-objects"]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FIXED_IN_COCO)
+def test_a_repaired_coco_file_passes(kind: str, coco: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(coco, tmp_path / "set"))
+    edit_coco(root, PLANTED_IN_COCO[kind])
+    before = files_of(root)
+    repair_data(root, tmp_path / "out")
+    assert files_of(root) == before
+    report = check_data(tmp_path / "out")
+    assert kinds(report) <= BESIDES_IN_COCO.get(kind, set()) - {"box-mismatch", "few-points"}
+    assert kind in {row["kind"] for row in repairs(tmp_path / "out") if row["status"] == "done"}
+    assert report.statistics["images"] == {"all": 8, "train": 6, "val": 2}
+
+
+def test_masks_of_coco_are_kept_to_the_pixel(coco: Path, tmp_path: Path) -> None:
+    repair_data(coco, tmp_path / "out")
+    old, new = (json.loads((root / "train.json").read_text()) for root in (coco, tmp_path / "out"))
+    size = HEIGHT, WIDTH
+    masks = [Instances.from_coco(size, [one["segmentation"] for one in d["annotations"]]) for d in (old, new)]
+    assert masks[0].to_rle() == masks[1].to_rle()
+    assert [a["category_id"] for a in old["annotations"]] == [a["category_id"] for a in new["annotations"]]
+    assert [a["bbox"] for a in old["annotations"]] == [a["bbox"] for a in new["annotations"]]
+
+
+def test_repair_never_writes_over_what_is_there(clean: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    with pytest.raises(CytomaskError, match="mix"):
+        repair_data(clean, tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+# The command line
+
+
+def test_exit_codes(clean: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(clean)]) == 0
+    assert "0 errors, 0 warnings" in capsys.readouterr().out
+    warned, wrong = (Path(shutil.copytree(clean, tmp_path / name)) for name in ("warned", "wrong"))
+    edit_labels(warned, crumb)
+    edit_labels(warned, crumb, "im1")
+    edit_labels(warned, second_piece, "im2")
+    assert main(["check", str(warned)]) == 0
+    assert main(["check", str(warned), "--strict"]) == 1
+    edit_labels(wrong, lambda a: a[:-2])
+    capsys.readouterr()
+    assert main(["check", str(wrong)]) == 1
+    said = capsys.readouterr().out
+    for word in ("1 error", "size-mismatch", "126 x 168", "to do:"):
+        assert word in said
+    assert main(["check", str(tmp_path / "nowhere")]) == 2
+    assert main(["check", str(clean), "--split", "nosuch"]) == 2
+
+
+def test_report_page_and_repaired_copy_are_written(clean: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(clean, tmp_path / "set"))
+    edit_labels(root, second_piece)
+    out, fixed = tmp_path / "report", tmp_path / "fixed"
+    assert main(["--quiet", "check", str(root), "--out", str(out), "--fix", str(fixed)]) == 0
+    report = json.loads((out / "check.json").read_text())
+    assert report["counts"] == {"error": 0, "warning": 1, "note": 0}
+    assert report["findings"][0]["kind"] == "scattered-object"
+    assert report["findings"][0]["objects"] == [1]
+    page = (out / "check.html").read_text()
+    assert "im0" in page
+    assert "data:image/" in page
+    assert main(["check", str(fixed), "--strict"]) == 0
+
+
+def test_pictures_show_the_place(clean: Path, tmp_path: Path) -> None:
+    from cytomask.data.dataset import open_dataset
+    from cytomask.workflows.check_pictures import Pictures
+
+    root = Path(shutil.copytree(clean, tmp_path / "set"))
+    edit_labels(root, second_piece)
+    edit_labels(root, lambda a: a[:-2], "im1")
+    (root / "images" / "im2.png").write_bytes(b"")
+    pictures = Pictures(open_dataset(root).samples)
+    report = check_data(root)
+    drawn = {found.kind: pictures(found) for found in report.findings}
+    assert drawn["scattered-object"].shape == (HEIGHT, WIDTH, 3)
+    assert drawn["size-mismatch"].shape == (HEIGHT, WIDTH, 3)
+    assert drawn["empty-file"] is None
+    # The outlines are of the object that the finding is about, not of all.
+    shown = drawn["scattered-object"].astype(int)
+    coloured = (shown.max(axis=2) - shown.min(axis=2)) > 60
+    labels = read_labels(root / "labels" / "im0.png")
+    assert coloured[labels == 1].any()
+    assert not coloured[labels == 6].any()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from cytomask.formats.annotation import Annotation
 from cytomask.formats.coco_json import write_annotations
 from cytomask.formats.images import read_image
 from cytomask.formats.label_images import write_labels
+from cytomask.geometry.bit_mask_windows import tight_windows
 from cytomask.instances import Instances
 from cytomask.output import new_folder
 from cytomask.progress import say, track
@@ -154,6 +155,8 @@ def _mended(one: Examined, done: Repaired) -> tuple[Instances, frozenset[int]]:
     objects, crowd, _ = read_objects(sample, {})
     assert objects is not None
     objects, mended = mend_objects(objects, crowd)
+    # Boxes that the annotation told may be wrong; the masks' own are not.
+    objects = replace(objects, boxes=tight_windows(objects.windows, objects.bits, objects.offsets))
     for step in mended:
         done.add("done", step.kind, sample, step.what, step.objects)
     return objects, crowd.intersection(objects.ids.tolist())
