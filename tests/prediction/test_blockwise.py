@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cytomask.geometry.fate import DROPPED, KEPT, OPEN
+from cytomask.image import Image
 from cytomask.instances import Instances
 from cytomask.models.proposals import Proposals
 from cytomask.models.registry import build_segmenter
 from cytomask.models.star.config import StarPostprocess
+from cytomask.prediction import blockwise
 from cytomask.prediction.blockwise import Painter, blocks, render, settle
 from cytomask.prediction.spool import Spool
 from cytomask.prediction.tiles import plan_tiles
@@ -130,6 +133,46 @@ def test_objects_larger_than_many_tiles(tmp_path):
     spool.tiles = tuple(plan_tiles((120, 120), tile=16, stride=STAR.stride, halo=STAR.halo))
     kept = sorted(p for n in range(len(spool.tiles)) for p in map(tuple, spool.survivors(n).points.tolist()))
     assert kept == [(4.0, 4.0), (60.0, 60.0)]
+
+
+@pytest.mark.parametrize("cells", [1, 9, 200])
+def test_a_coarse_search_misses_nothing(tmp_path, monkeypatch, cells):
+    """Where boxes reach far, neighbours are sought by fewer and larger cells."""
+    monkeypatch.setattr(blockwise, "MOST_CELLS", cells)
+    rng = np.random.default_rng(cells)
+    points = np.array(list(product(range(0, 128, 4), range(0, 96, 4))), float)
+    radii = np.where(rng.random(len(points)) < 0.01, 90, rng.uniform(1, 9, len(points)))
+    check(tmp_path, polygons(points, radii, rng.random(len(points)).round(1) + 0.05), (128, 96), 32)
+
+
+def test_memory_is_bounded_by_the_tile(spots, grey, tmp_path):
+    pixels = np.zeros((2000, 2000), np.uint8)
+    pixels[100:1900:200, 100:1900:200] = 255
+    image, predictor = grey(pixels), spots(tile=256)
+    names = predictor.segmenter.config.classes
+
+    def run(image: Image, folder: Path) -> np.ndarray:
+        """Do all that needs the network and the labels; returns the pixels of each object."""
+        prepared, spool = predictor.prepare(image), Spool(folder)
+        predictor.propose_to(spool, prepared)
+        settle(spool, predictor.segmenter, predictor.postprocess)
+        total = render(spool, predictor.segmenter, image.shape, (1.0, 1.0))
+        painter, areas = Painter(spool, image.shape, names), np.zeros(total + 1, np.int64)
+        for block in blocks(image.shape, 256):
+            areas += np.bincount(painter.paint(*block).ravel(), minlength=total + 1)
+        return areas[1:]
+
+    run(grey(pixels[:300, :300]), tmp_path / "small")  # compiles
+    tracemalloc.start()
+    try:
+        areas = run(image, tmp_path / "large")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(areas, predictor.predict(image).areas())
+    assert len(areas) == 81
+    # The label image alone would be 16 MB.
+    assert peak < 6_000_000
 
 
 def test_nothing_at_all(tmp_path):

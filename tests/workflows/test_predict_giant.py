@@ -19,6 +19,7 @@ import zarr
 from PIL import Image as Picture
 
 import cytomask.workflows.predict_giant as giant
+from cytomask.cli.app import run
 from cytomask.errors import ChannelError, OutputError
 from cytomask.formats.label_images import read_labels
 from cytomask.formats.ome_zarr_labels import LabelZarrWriter
@@ -360,6 +361,17 @@ def test_what_cannot_be_begun_leaves_nothing(model, image, tmp_path):
     with pytest.raises(ChannelError):
         predict_images(model, [image], tmp_path, on_disk=True, channels=["DAPI"], **OPTIONS)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_from_the_command_line(model, image, in_memory, tmp_path, capsys):
+    arguments = ["--quiet", "predict", str(model), str(image), "--out", str(tmp_path), "--on-disk", "--tile", "96"]
+    options = ["--device", "cpu", "--precision", "float32", "--nms-threshold", "0.2"]
+    assert run([*arguments, *options]) == 0
+    assert "field_labels.ome.zarr" in capsys.readouterr().out
+    check_same(tmp_path, in_memory)
+    assert run([*arguments, *options, "--resume"]) == 0
+    assert "was done in an earlier run" in capsys.readouterr().out
+    check_same(tmp_path, in_memory)
 
 
 def test_giants_are_found_by_their_size(model, image, tmp_path, monkeypatch):
