@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 from pathlib import Path
 
@@ -217,6 +218,18 @@ def test_what_exists_is_never_overwritten(images, tmp_path):
     assert (source.read_bytes(), other.read_text(), (full / "a.txt").read_text()) == (before, "mine", "mine")
     convert_annotations(source, other, images=[images], overwrite=True)
     assert other.read_text() != "mine"
+
+
+def test_results_get_their_images_names_from_the_truth(images, tmp_path):
+    truth = written(plain(), ANNOTATION_FORMATS["coco"], tmp_path)
+    mask = {"size": list(SIZES["b"]), "counts": [5, 3, 24 * 31 - 8]}
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps([{"image_id": 2, "category_id": 1, "segmentation": mask, "score": 0.5}]))
+    convert_annotations(results, tmp_path / "named.json", truth=truth)
+    found = {a.name: len(a.instances) for a in open_annotations(tmp_path / "named.json", "coco")}
+    assert found == {"a": 0, "b": 1}
+    with pytest.raises(ConfigError, match="only COCO results"):
+        convert_annotations(truth, tmp_path / "again.json", truth=truth)
 
 
 def test_a_wrong_format_names_the_nearest(tmp_path, images):

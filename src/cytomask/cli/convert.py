@@ -19,6 +19,7 @@ def convert(
         list[Path] | None, typer.Option(help="Folder of the images, where it is not beside the annotations.")
     ] = None,
     split: Annotated[str | None, typer.Option(help="Only this split of a data set.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="COCO file that names the images of COCO results.")] = None,
     lossless: Annotated[bool, typer.Option("--lossless", help="Write nothing if anything would be lost.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
 ) -> None:
@@ -32,6 +33,7 @@ def convert(
         to_format=to,
         images=images or (),
         split=split,
+        truth=truth,
         lossless=lossless,
         overwrite=overwrite,
     )

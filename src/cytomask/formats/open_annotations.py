@@ -54,7 +54,11 @@ def recognise_format(path: str | Path) -> AnnotationFormat | None:
 
 
 def open_annotations(
-    path: str | Path, format: str | None = None, images: Sequence[str | Path] = (), option: str = "--from"
+    path: str | Path,
+    format: str | None = None,
+    images: Sequence[str | Path] = (),
+    option: str = "--from",
+    truth: str | Path | None = None,
 ) -> AnnotationSet:
     """Open annotations.
 
@@ -69,6 +73,8 @@ def open_annotations(
         into, or else the folder itself.
     option
         What to call ``format`` in errors.
+    truth
+        The COCO file whose images COCO results are of; results by themselves know images by their numbers only.
 
     Raises
     ------
@@ -98,11 +104,17 @@ def open_annotations(
             expected=", ".join(f"{row.name} ({row.title})" for row in ANNOTATION_FORMATS.values()),
             fix=f"name the format with {option}, or export the annotations in one of these",
         )
+    if truth is not None and row.name != "coco-results":
+        raise ConfigError(
+            "only COCO results need the truth to name their images", where="--truth", found=row.title,
+            fix="leave out --truth",
+        )  # fmt: skip
     places = [Path(place) for place in images]
     missing = next((place for place in places if not place.exists()), None)
     if missing is not None:
         raise DataError("the folder of the images does not exist", where=missing, fix="check the name and the folder")
-    found: AnnotationSet = row.load().open_annotations(path, ImageFinder(places or usual_places(path)))
+    more = {} if truth is None else {"truth": Path(truth)}
+    found: AnnotationSet = row.load().open_annotations(path, ImageFinder(places or usual_places(path)), **more)
     if not found.names:
         raise DataError(
             "the annotations speak of no image", where=path, found=f"{row.title} without images",

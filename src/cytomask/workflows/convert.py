@@ -66,6 +66,7 @@ def convert_annotations(
     to_format: str | None = None,
     images: Sequence[str | Path] = (),
     split: str | None = None,
+    truth: str | Path | None = None,
     lossless: bool = False,
     overwrite: bool = False,
 ) -> Conversion:
@@ -85,6 +86,8 @@ def convert_annotations(
         Folders of the images, for formats that do not tell their sizes; None looks beside the annotations.
     split
         Only this split of a data set.
+    truth
+        The COCO file that COCO results are of, for the names of their images.
     lossless
         Write nothing if anything would be lost.
     overwrite
@@ -117,7 +120,7 @@ def convert_annotations(
     source, target = Path(source), Path(target)
     to = find_format(to_format, "--to") if to_format is not None else _format_of_target(target)
     _check_target(source, target, to, overwrite)
-    annotations, title = _open(source, from_format, images, split)
+    annotations, title = _open(source, from_format, images, split, truth)
     for sentence in annotations.told:
         say(f"{source.name}: {sentence}")
     tally = _Tally(annotations, Losses(to.holds), f"{target} ({to.title})" if lossless else None)
@@ -151,7 +154,11 @@ class _Tally:
 
 
 def _open(
-    source: Path, from_format: str | None, images: Sequence[str | Path], split: str | None
+    source: Path,
+    from_format: str | None,
+    images: Sequence[str | Path],
+    split: str | None,
+    truth: str | Path | None = None,
 ) -> tuple[AnnotationSet, str]:
     is_yaml = source.is_file() and source.suffix.lower() in (".yaml", ".yml")
     configured = source.is_dir() and any((source / name).is_file() for name in CONFIG_NAMES)
@@ -163,7 +170,7 @@ def _open(
             fix="leave out one of the two",
         )  # fmt: skip
     row = find_format(from_format) if from_format is not None else recognise_format(source)
-    opened = open_annotations(source, row.name if row is not None else None, images)
+    opened = open_annotations(source, row.name if row is not None else None, images, truth=truth)
     assert row is not None
     return opened, row.title
 
