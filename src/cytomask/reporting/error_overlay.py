@@ -22,10 +22,10 @@ from cytomask.reporting.overlay import RIM_DARKNESS
 KIND_COLOURS = {
     "hit": (70, 190, 255),
     "poor": (255, 255, 255),
-    "split": (150, 90, 255),
+    "split": (255, 130, 10),
     "merged": (0, 190, 150),
-    "missed": (255, 60, 50),
-    "spurious": (255, 222, 40),
+    "missed": (235, 30, 60),
+    "spurious": (255, 245, 110),
 }
 #: What may become of a true object, and of a predicted one, in the order of their codes.
 TRUTH_KINDS = ("hit", "poor", "split", "merged", "missed")
@@ -140,7 +140,7 @@ def error_layer(
     for objects, names in ((truth, true_names), (prediction, found_names)):
         _fill(layer, _on(grid, objects.take(names != "hit"), names[names != "hit"]), grid)
     hits = _on(grid, prediction.take(found_names == "hit"), found_names[found_names == "hit"])
-    _outline(layer, hits, max(1, width - 1), grid)
+    _outline(layer, hits, max(1, round(width * 0.6)), grid)
     _outline(
         layer, _on(grid, truth.take(true_names != "hit"), true_names[true_names != "hit"]), width, grid, dashed=True
     )
@@ -173,7 +173,7 @@ def line_width_for(sides: Sequence[Instances], grid: Grid) -> int:
     scale = grid.enlarge / grid.shrink
     diameter = 30.0 if not len(areas) else scale * float(np.sqrt(4 / math.pi * np.median(areas)))
     longest = scale * max(sides[0].shape)
-    return int(np.clip(round(min(diameter / 10, longest / 320)), 1, 4))
+    return int(np.clip(round(min(diameter / 8, longest / 220)), 1, 6))
 
 
 @dataclass(frozen=True, eq=False)

@@ -237,7 +237,7 @@ def bar_chart(
     axes = _axes(
         (0, 1), (0, top), _scale((0, 1), _LEFT, _WIDTH - _RIGHT), y, x_label, y_label, x_marks=[], height=height
     )
-    legend = _legend([(what, f"key s{k + 1}") for k, (what, _) in enumerate(series)]) if len(series) > 1 else None
+    legend = _legend([(what, f"bar s{k + 1}") for k, (what, _) in enumerate(series)]) if len(series) > 1 else None
     return _figure(title, _svg(title, _WIDTH, height, axes, *bars), legend)
 
 

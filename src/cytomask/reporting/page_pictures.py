@@ -119,7 +119,7 @@ def picture_figure(source: str, size: tuple[int, int], alt: str, caption: object
     group
         Pictures of one group follow each other in the viewer.
     """
-    image = element("img", src=source, alt=alt, height=size[0], width=size[1], loading="lazy", decoding="async")
+    image = element("img", src=source, alt=alt, height=size[0], width=size[1], decoding="async")
     return element(
         "figure",
         element("button", element("span", image, class_="stack"), class_="zoom", type="button", data_group=group),
@@ -157,7 +157,7 @@ def layered_figure(
     group
         As for :func:`picture_figure`.
     """
-    shared = {"height": size[0], "width": size[1], "loading": "lazy", "decoding": "async"}
+    shared = {"height": size[0], "width": size[1], "decoding": "async"}
     images = [element("img", src=base, alt=alt, **shared)]
     images += [
         element("img", src=source, alt="", class_=f"layer layer-{key}", hidden=key != shown, data_layer=key, **shared)
