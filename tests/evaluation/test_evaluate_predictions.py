@@ -57,7 +57,7 @@ def test_one_pair(tmp_path: Path, dataset: Path, predictions: Path) -> None:
     assert found.metrics["matching"]["pooled"]["0.50"]["accuracy"] == 1
     assert found.metrics["confidence_intervals"] is None
     assert found.rows()[0]["name"] == "im0"
-    assert {path.name for path in out.iterdir()} == {"metrics.json", "per_image.csv"}
+    assert {path.name for path in out.iterdir()} == {"metrics.json", "per_image.csv", "evaluation.html"}
 
 
 def test_folders_are_paired_by_name(tmp_path: Path, dataset: Path, predictions: Path) -> None:

@@ -18,7 +18,9 @@ def evaluate(
     truth: Annotated[
         Path, typer.Argument(help="A label image, a folder of them, annotations of any format, or a data set.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for metrics.json and per_image.csv.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for metrics.json, per_image.csv and evaluation.html.")
+    ],
     split: Annotated[str | None, typer.Option(help="Split of the data set to compare with.")] = None,
     group_by: Annotated[
         list[str] | None,
@@ -50,6 +52,7 @@ def evaluate(
     resamples: Annotated[
         int, typer.Option(min=0, help="How often images are drawn again for the intervals; 0 leaves them out.")
     ] = 1000,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Whether to write the page evaluation.html.")] = True,
 ) -> None:
     """Compare predictions with the truth: matching metrics at every IoU, pooled and per image, with intervals."""
     from cytomask.evaluation.coco_settings import CocoSettings, read_areas, with_limit
@@ -69,6 +72,9 @@ def evaluate(
         tolerance=tolerance,
         group_by=group_by or (),
         annotators=annotator or (),
+        page=page,
     )
     print_metrics(result.metrics)
     typer.echo(f"wrote {out / 'metrics.json'} and {out / 'per_image.csv'}")
+    if page:
+        typer.echo(f"look at {out / 'evaluation.html'}")

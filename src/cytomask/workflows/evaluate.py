@@ -24,7 +24,7 @@ from cytomask.output import output_folder, replacing
 from cytomask.progress import track, warn
 from cytomask.workflows.evaluation_inputs import Inputs, find_inputs
 
-METRICS_NAME, TABLE_NAME = "metrics.json", "per_image.csv"
+METRICS_NAME, TABLE_NAME, PAGE_NAME = "metrics.json", "per_image.csv", "evaluation.html"
 #: What the prediction is called beside the annotators.
 PREDICTION = "prediction"
 
@@ -42,6 +42,7 @@ def evaluate_predictions(
     group_by: Sequence[str] = (),
     annotators: Sequence[str | Path] = (),
     n_worst: int = N_WORST,
+    page: bool = True,
 ) -> Evaluation:
     """Compare predicted with true objects, image by image.
 
@@ -55,7 +56,7 @@ def evaluate_predictions(
     truth
         The same, or a data set (its folder or YAML file).
     out
-        Folder for ``metrics.json`` and ``per_image.csv``; None writes nothing.
+        Folder for ``metrics.json``, ``per_image.csv`` and ``evaluation.html``; None writes nothing.
     split
         Only this split of the data set.
     thresholds
@@ -73,6 +74,8 @@ def evaluate_predictions(
         prediction can reach.
     n_worst
         Of so many images, those of the lowest accuracy, the objects are kept for pictures.
+    page
+        Whether to write ``evaluation.html``: all of it to look at, with pictures of what went wrong.
 
     Returns
     -------
@@ -115,6 +118,12 @@ def evaluate_predictions(
         with replacing(folder / METRICS_NAME) as path:
             text = json.dumps(found.metrics, indent=1, ensure_ascii=False, allow_nan=False)
             path.write_text(text + "\n", encoding="utf-8")
+        if page:
+            # Drawing is slow to import, and not needed without the page.
+            from cytomask.reporting.evaluation_page import write_evaluation_page
+            from cytomask.workflows.evaluation_pictures import make_pictures
+
+            write_evaluation_page(folder / PAGE_NAME, found.metrics, found.rows(), make_pictures(found.worst))
     return found
 
 
