@@ -17,8 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cytomask.errors import ImageError
+from cytomask.formats import kept_pieces
 from cytomask.formats.images import list_images, read_image
 from cytomask.formats.ome_zarr_labels import LabelZarrWriter
+from cytomask.formats.zarr_array import ZarrWindows
 from cytomask.lazy_pixels import coarser_levels
 
 RNG = np.random.default_rng(1)
@@ -129,6 +131,35 @@ def test_levels_serve_as_overviews(tmp_path: Path, version: str, monkeypatch: py
     assert [level.shape for level in coarser_levels(image.pixels)] == [(1, 64, 48), (1, 32, 24)]
     shutil.rmtree(path / "0")
     np.testing.assert_array_equal(image.overview(32).pixels, array[1:2, ::4, ::4] + 2)
+
+
+def test_only_the_chunks_of_a_window_are_unpacked_and_each_once(
+    tmp_path: Path, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cytomask.formats.ome_zarr.LAZY_FROM", 0)
+    array = pixels(2, 160, 160)
+    image = read_image(write(tmp_path / "a.zarr", array, version=version, chunks=(1, 16, 16))).select([1])
+    kept_pieces.kept.forget()
+    asked: list[tuple] = []
+    read = ZarrWindows._read
+    monkeypatch.setattr(ZarrWindows, "_read", lambda self, index: (asked.append(index), read(self, index))[1])
+    np.testing.assert_array_equal(image.window(15, 33, 64, 80), array[1:, 15:33, 64:80])
+    assert [(c.start, y.start, x.start) for c, y, x in asked] == [(1, 0, 64), (1, 16, 64), (1, 32, 64)]
+    np.testing.assert_array_equal(image.window(20, 34, 60, 80), array[1:, 20:34, 60:80])
+    assert [(c.start, y.start, x.start) for c, y, x in asked[3:]] == [(1, 16, 48), (1, 32, 48)]
+    # What would push everything else out is read in one go, and not kept.
+    monkeypatch.setattr("cytomask.formats.zarr_array.KEPT", 2 * 16 * 16 * 2)
+    np.testing.assert_array_equal(image.window(100, 160, 0, 160), array[1:, 100:, :])
+    assert len(asked) == 6
+
+
+def test_images_do_not_share_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cytomask.formats.ome_zarr.LAZY_FROM", 0)
+    arrays = pixels(2, 1, 20, 20)
+    images = [read_image(write(tmp_path / f"{i}.zarr", array)) for i, array in enumerate(arrays)]
+    images.append(pickle.loads(pickle.dumps(images[0])))
+    for image, array in zip(images, (*arrays, arrays[0])):
+        np.testing.assert_array_equal(image.window(0, 20, 0, 20), array)
 
 
 def test_other_threads_and_processes_read_the_same(

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cytomask.errors import ImageError
-from cytomask.formats import tiff_windows
+from cytomask.formats import kept_pieces, tiff_windows
 from cytomask.formats.images import read_image
 from cytomask.formats.label_images import read_labels
 from cytomask.formats.tiff_windows import TiffWindows
@@ -134,7 +134,7 @@ def test_only_the_tiles_of_a_window_are_unpacked_and_each_once(path: Path, unpac
     tifffile.imwrite(path, pixels((3, 160, 160)), tile=(16, 16), compression="zlib", **GREY)
     image = read_image(path)
     unpacked.clear()
-    tiff_windows._kept.__init__()  # type: ignore[misc]
+    kept_pieces.kept.forget()
     image.select([1]).window(15, 33, 64, 80)
     assert sorted(unpacked) == [4, 14, 24]
     image.select([1]).window(20, 34, 60, 80)
@@ -142,13 +142,14 @@ def test_only_the_tiles_of_a_window_are_unpacked_and_each_once(path: Path, unpac
 
 
 def test_what_is_kept_is_limited(path: Path, unpacked: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiff_windows, "KEPT", 3 * 16 * 16 * 2)
-    monkeypatch.setattr(tiff_windows, "_kept", kept := tiff_windows._Kept())
+    kept_pieces.kept.forget()
+    monkeypatch.setattr(kept_pieces, "KEPT", 3 * 16 * 16 * 2)
     tifffile.imwrite(path, pixels((16, 160)), tile=(16, 16), compression="zlib")
     image = read_image(path)
     unpacked.clear()
     for x in range(0, 160, 16):
         image.window(0, 16, x, x + 16)
+    kept = kept_pieces.kept
     assert len(kept._pieces) == 3
     assert kept._size == sum(piece.nbytes for piece in kept._pieces.values()) == 3 * 16 * 16 * 2
     seen = len(unpacked)
@@ -211,7 +212,7 @@ def test_an_overview_of_a_pyramid_reads_its_coarse_level_only(path: Path, unpack
     pyramid(path, pixels((256, 256)), compression="zlib", tile=(16, 16))
     image = read_image(path)
     unpacked.clear()
-    tiff_windows._kept.__init__()  # type: ignore[misc]
+    kept_pieces.kept.forget()
     image.overview(64)
     assert len(unpacked) == 16
 

@@ -1,15 +1,12 @@
 """Read windows of a TIFF file: only the tiles or strips that a window touches are unpacked.
 
-What was unpacked last is kept, as neighbouring windows touch the same tiles. All images of a process share the room
-for it.
+What was unpacked last is kept, as neighbouring windows touch the same tiles.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,47 +16,16 @@ import numpy as np
 import tifffile
 
 from cytomask.errors import ImageError
+from cytomask.formats.kept_pieces import kept, new_number
 from cytomask.formats.limits import MAX_PIECE
 from cytomask.formats.tiff_structure import truncated
 from cytomask.lazy_pixels import places, whole_index
 
-#: Bytes of unpacked tiles that are kept.
-KEPT = 128 * 2**20
 #: Which of the five sizes that every page has are the axes of its shape.
 _AXES = {"YX": (2, 3), "YXS": (2, 3, 4), "SYX": (0, 2, 3)}
 _JPEG = {6, 7, 33007, 34892}
 #: How often a piece may be larger in the file than unpacked: packing hardly ever enlarges.
 _ENLARGED, _SLACK = 2, 2**16
-
-
-class _Kept:
-    """The pieces that were unpacked last, up to so many bytes; several threads may use it."""
-
-    def __init__(self) -> None:
-        self._pieces: OrderedDict[tuple[int, int, int], np.ndarray] = OrderedDict()
-        self._size = 0
-        self._lock = threading.Lock()
-
-    def get(self, key: tuple[int, int, int]) -> np.ndarray | None:
-        with self._lock:
-            piece = self._pieces.get(key)
-            if piece is not None:
-                self._pieces.move_to_end(key)
-            return piece
-
-    def put(self, key: tuple[int, int, int], piece: np.ndarray) -> None:
-        with self._lock:
-            if key in self._pieces or piece.nbytes > KEPT:
-                return
-            self._pieces[key] = piece
-            self._size += piece.nbytes
-            while self._size > KEPT:
-                _, old = self._pieces.popitem(last=False)
-                self._size -= old.nbytes
-
-
-_kept = _Kept()
-_numbers = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -128,7 +94,7 @@ class TiffWindows:
         self._decode: Callable | None = keyframe.decode
 
     def _start(self) -> None:
-        self._number = next(_numbers)
+        self._number = new_number()
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -200,10 +166,10 @@ class TiffWindows:
         down, across = -(-self._normal[2] // height), -(-self._normal[3] // width)
         s, row, column = segment // (down * across), segment // across % down * height, segment % across * width
         key = (self._number, number, segment)
-        piece = _kept.get(key)
+        piece = kept.get(key)
         if piece is None:
             piece = self._unpack(self._pages[number], segment)
-            _kept.put(key, piece)
+            kept.put(key, piece)
         return s, row, column, piece
 
     def _unpack(self, page: _Page, segment: int) -> np.ndarray:

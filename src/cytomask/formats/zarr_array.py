@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -10,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from cytomask.errors import CytomaskError, ImageError
+from cytomask.errors import ImageError
+from cytomask.formats.kept_pieces import KEPT, kept, new_number
 from cytomask.formats.limits import MAX_PIECE, check_unpacked_size
+from cytomask.lazy_pixels import places, whole_index
 
 #: Ways of packing that give plain numbers, and run nothing that the file names.
 _V2_CODECS = {"blosc", "zlib", "gzip", "zstd", "lz4", "bz2", "lzma", "delta", "shuffle", "packbits", "crc32", "adler32"}
@@ -139,6 +142,7 @@ class ZarrWindows:
         self.coarser: tuple[ZarrWindows, ...] = ()
         array: Any = zarr.open_array(BoundedStore(path, read_only=True), mode="r", zarr_format=metadata["format"])
         self._array = array
+        self._number = new_number()
         self.shape: tuple[int, ...] = metadata["shape"]
         self.chunks: tuple[int, ...] = tuple(max(1, n) for n in metadata["chunks"])
         self.dtype = np.dtype(array.dtype).newbyteorder("=")
@@ -154,10 +158,40 @@ class ZarrWindows:
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> np.ndarray:
+        parts = whole_index(index, self.ndim)
+        ranges = [places(part, size) for part, size in zip(parts, self.shape)]
+        grids = [range(r[0] // c, r[-1] // c + 1) if r else range(0) for r, c in zip(ranges, self.chunks)]
+        n_bytes = math.prod(len(grid) for grid in grids) * math.prod(self.chunks) * self.dtype.itemsize
+        if n_bytes > KEPT // 2 or any(r.step != 1 for r in ranges):
+            return self._read(tuple(parts))
+        out = np.empty([len(r) for r in ranges], self.dtype)
+        for place in itertools.product(*grids):
+            chunk = self._chunk(place)
+            starts = [i * size for i, size in zip(place, self.chunks)]
+            ends = [start + size for start, size in zip(starts, chunk.shape)]
+            shared = [(max(a, r.start), min(b, r.stop)) for a, b, r in zip(starts, ends, ranges)]
+            of_chunk = tuple(slice(a - start, b - start) for (a, b), start in zip(shared, starts))
+            out[tuple(slice(a - r.start, b - r.start) for (a, b), r in zip(shared, ranges))] = chunk[of_chunk]
+        return out.squeeze(tuple(axis for axis, part in enumerate(parts) if not isinstance(part, slice)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_number"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._number = new_number()
+
+    def _chunk(self, place: tuple[int, ...]) -> np.ndarray:
+        key = (self._number, *place)
+        chunk = kept.get(key)
+        if chunk is None:
+            chunk = self._read(tuple(slice(i * size, (i + 1) * size) for i, size in zip(place, self.chunks)))
+            kept.put(key, chunk)
+        return chunk
+
+    def _read(self, index: tuple[int | slice, ...]) -> np.ndarray:
         try:
             return np.asarray(self._array[index], self.dtype)
-        except (CytomaskError, IndexError):
-            raise
         except Exception as error:  # whatever a decoder raises on a damaged chunk
             raise ImageError(
                 "a part of the zarr array is damaged, or packed in a way that cannot be read",
