@@ -179,11 +179,17 @@ def test_recognised_is_what_may_hold_labels(tmp_path):
     Picture.new("RGB", (4, 4)).save(tmp_path / "colour.png")
     tifffile.imwrite(tmp_path / "stack.tif", np.zeros((3, 4, 4), np.uint8), photometric="minisblack")
     (tmp_path / "text.tif").write_text("hello")
-    for name in ("colour.png", "stack.tif", "text.tif", "nothing.tif"):
+    (tmp_path / "broken.tif").write_bytes(b"II*\0\xff\xff\xff")
+    (tmp_path / "short.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    for name in ("colour.png", "stack.tif", "text.tif", "nothing.tif", "broken.tif", "short.png"):
         assert not recognise(tmp_path / name)
     assert not recognise(tmp_path)
     (tmp_path / "sub").mkdir()
     assert not recognise(tmp_path / "sub")
+    for kind in ("png", "bmp"):
+        for mode in ("L", "P", "1"):
+            Picture.new(mode, (4, 4)).save(tmp_path / f"one.{kind}")
+            assert recognise(tmp_path / f"one.{kind}")
     row = recognise_format(make(tmp_path / "sub", "a.png"))
     assert row is not None
     assert row.name == "labels"

@@ -17,6 +17,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import tifffile
+
 from cytomask.errors import CytomaskError, DataError, LabelError
 from cytomask.formats.annotation import Annotation, AnnotationSet
 from cytomask.formats.annotation_names import FilesOfImages
@@ -29,6 +31,9 @@ from cytomask.formats.losses import UNNAMED
 from cytomask.formats.object_class_table import CLASS_TABLE, COLUMNS, read_class_table
 from cytomask.instances import Instances
 from cytomask.output import new_folder
+
+#: Where a PNG file tells its kind of colours, it tells these.
+_PNG_GREY, _PNG_PALETTE = b"\0", b"\3"
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,13 +179,13 @@ def _may_hold_labels(path: Path) -> bool:
     """Whether a file's header speaks of one number per pixel."""
     kind = file_kind(path)
     if kind == "TIFF":
-        import tifffile
-
-        with tifffile.TiffFile(path) as tif:
-            return len(tif.pages) == 1 and tif.pages.first.samplesperpixel == 1
-    if kind in ("PNG", "BMP"):
-        from PIL import Image as Picture
-
-        with Picture.open(path) as picture:
-            return len(picture.getbands()) == 1
-    return False
+        try:
+            with tifffile.TiffFile(path) as tif:
+                return len(tif.pages) == 1 and tif.pages.first.samplesperpixel == 1
+        except Exception:  # whatever a damaged header raises
+            return False
+    with path.open("rb") as file:
+        start = file.read(30)
+    if kind == "PNG":
+        return start[25:26] in (_PNG_GREY, _PNG_PALETTE)
+    return kind == "BMP" and int.from_bytes(start[28:30], "little") in (1, 4, 8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
@@ -115,7 +116,7 @@ def _lines(objects: Instances, title: str, picture: str | None) -> Iterator[str]
     )
     yield f"<title>{escape(_printable(title))}</title>"
     yield "<desc>One outline for each object, along the edges of its pixels.</desc>"
-    image = f'<image xlink:href={quoteattr(_printable(picture))} x="0" y="0" {size}/>' if picture is not None else ""
+    image = f'<image xlink:href={quoteattr(quote(picture))} x="0" y="0" {size}/>' if picture is not None else ""
     yield f'<g id="image">{image}</g>'
     yield '<g id="objects" fill="#00ff00" fill-opacity="0.3" stroke="#800080" stroke-width="0.5" fill-rule="evenodd">'
     for number, rings in zip(objects.ids.tolist(), objects.to_polygons()):
