@@ -22,7 +22,7 @@ from cytomask.formats.planes import choose_plane
 from cytomask.formats.tiff_metadata import micrometres
 from cytomask.formats.zarr_array import ZarrWindows, array_metadata
 from cytomask.image import Image
-from cytomask.image_axes import check_axes
+from cytomask.image_axes import axes_by_shape, check_axes
 from cytomask.lazy_pixels import indexed
 
 #: Files that tell what a folder of zarr is.
@@ -260,8 +260,6 @@ def _plain_axes(array: ZarrWindows, axes: str | None, path: Path) -> tuple[str, 
     letters = "".join(name[:1] for name in names)
     if len(letters) == array.ndim and len(set(letters)) == len(letters) and {"Y", "X"} <= set(letters):
         return check_axes(letters, array.shape, path), f"axes {letters}: told by the array's own names"
-    from cytomask.image_axes import axes_by_shape
-
     whole = tuple(size for size in array.shape if size > 1) if array.ndim > 3 else array.shape
     letters, _, reason = axes_by_shape(np.broadcast_to(np.uint8(0), whole), path)
     told = f"axes {letters}: {reason}"
