@@ -37,8 +37,9 @@ class Pair:
     group
         Properties by which images are grouped, such as ``{"modality": "fluorescence"}``.
     scored
-        The predicted instances with their scores, for COCO metrics. If None, ``prediction`` serves when it has scores;
-        a label image has none.
+        The predicted instances with their scores, for COCO metrics. If None, ``prediction`` serves if it is instances.
+    has_scores
+        False for instances whose scores say nothing, as for label images, which have none.
     crowd
         Ids of true objects that are regions of many, besides those that ``truth`` marks itself.
     image
@@ -50,11 +51,14 @@ class Pair:
     prediction: Objects
     group: Mapping[str, str] = field(default_factory=dict)
     scored: Instances | None = None
+    has_scores: bool = True
     crowd: frozenset[int] = frozenset()
     image: Path | None = None
 
     def scored_instances(self) -> Instances | None:
         """Predicted instances with scores, or None."""
+        if not self.has_scores:
+            return None
         if self.scored is None and isinstance(self.prediction, Instances):
             return self.prediction
         return self.scored

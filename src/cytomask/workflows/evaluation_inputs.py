@@ -11,7 +11,7 @@ import numpy as np
 
 from cytomask.errors import DataError, LabelError
 from cytomask.evaluation.image_scores import Pair
-from cytomask.evaluation.pairs import Objects, image_size
+from cytomask.evaluation.pairs import image_size
 from cytomask.instances import Instances
 from cytomask.label_layers import LabelLayers
 from cytomask.progress import say, warn
@@ -56,13 +56,16 @@ class Inputs:
             if len(self.class_names) > 1:
                 prediction = _numbered(prediction, self.prediction_classes, self.class_names)
                 truth = _numbered(truth, self.truth_classes, self.class_names)
-            _check_sizes(predicted.place, prediction, true.place, truth)
-            objects: Objects = prediction.objects
-            if prediction.scored is None and isinstance(objects, Instances):
-                # Instances would be taken for scored ones.
-                objects = LabelLayers.from_instances(objects)
+            _check_sizes(name, predicted, prediction, true, truth)
             yield Pair(
-                name, truth.objects, objects, dict(true.group), prediction.scored, truth.crowd, true.find_image()
+                name,
+                truth.objects,
+                prediction.objects,
+                dict(true.group),
+                prediction.scored,
+                prediction.scored is not None,
+                truth.crowd,
+                true.find_image(),
             )
 
 
@@ -261,13 +264,13 @@ def _numbered(side: Read, numbers: Sequence[int], class_names: tuple[str, ...]) 
     return Read(objects, None if side.scored is None else anew(side.scored), side.crowd)
 
 
-def _check_sizes(prediction: Path, predicted: Read, truth: Path, true: Read) -> None:
-    size, expected = image_size(predicted.objects), image_size(true.objects)
+def _check_sizes(name: str, predicted: Entry, prediction: Read, true: Entry, truth: Read) -> None:
+    size, expected = image_size(prediction.objects), image_size(truth.objects)
     if size != expected:
         raise LabelError(
             "the prediction and the truth differ in size",
-            where=f"{prediction} and {truth}",
-            found=f"prediction {prediction.name}: {size[0]} x {size[1]} pixels (height x width)",
-            expected=f"as truth {truth.name}: {expected[0]} x {expected[1]}",
+            where=f"{predicted.place} and {true.place}",
+            found=f"prediction {_told(predicted, name)}: {size[0]} x {size[1]} pixels (height x width)",
+            expected=f"as truth {_told(true, name)}: {expected[0]} x {expected[1]}",
             fix="check that both are of the same image, neither cropped nor rescaled",
         )

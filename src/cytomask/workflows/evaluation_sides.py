@@ -17,12 +17,12 @@ from cytomask.data.steps import Rescale
 from cytomask.errors import ConfigError, CytomaskError, DataError
 from cytomask.evaluation.pairs import Objects
 from cytomask.formats.annotation import AnnotationSet
-from cytomask.formats.annotation_formats import ANNOTATION_FORMATS
+from cytomask.formats.annotation_formats import ANNOTATION_FORMATS, AnnotationFormat
 from cytomask.formats.image_finder import ImageFinder
 from cytomask.formats.images import IMAGE_SUFFIXES
 from cytomask.formats.label_images import read_labels
 from cytomask.formats.object_class_table import CLASS_TABLE
-from cytomask.formats.open_annotations import IMAGE_FOLDERS, open_annotations, recognise_format, usual_places
+from cytomask.formats.open_annotations import IMAGE_FOLDERS, recognise_format, usual_places
 from cytomask.instances import Instances
 from cytomask.progress import say, warn
 
@@ -252,38 +252,44 @@ def _scored(folder: Path) -> tuple[tuple[str, ...], dict[str, Instances]]:
 
 
 def _of_annotations(place: Path, format: str, truth: Path | None) -> Side:
-    annotations = _open_results(place, truth) if format == "coco-results" else open_annotations(place, format)
+    annotations = _open(place, ANNOTATION_FORMATS[format], truth)
     for sentence in annotations.told:
         say(f"{place.name}: {sentence}")
     scored = format == "coco-results" or (
         "scores" in ANNOTATION_FORMATS[format].holds and _scores_say_something(annotations)
     )
+    finder = ImageFinder(usual_places(place))
     entries = {}
     for name in annotations.names:
         facts = {str(key): str(value) for key, value in annotations.facts.get(name, {}).items()}
-        finder = ImageFinder(usual_places(place))
-        find = partial(_image_of, annotations, finder, name)
-        entries[name] = Entry(place, partial(_read_annotation, annotations, name, scored), facts, find)
+        read = partial(_read_annotation, annotations, name, scored)
+        entries[name] = Entry(place, read, facts, partial(finder.find, name))
     return Side(place, entries, annotations.classes)
 
 
-def _open_results(place: Path, truth: Path | None) -> AnnotationSet:
-    """Open COCO results; if the truth is COCO JSON, images and categories are called as there."""
-    from cytomask.formats import coco_json, coco_results
-
-    finder = ImageFinder(usual_places(place))
-    if truth is None or not coco_json.recognise(truth):
-        return coco_results.open_annotations(place, finder)
-    return coco_results.open_annotations(place, finder, truth)
+def _open(place: Path, row: AnnotationFormat, truth: Path | None) -> AnnotationSet:
+    """Open annotations; images are looked at only where these do not tell the images' sizes."""
+    finder = ImageFinder()
+    if not row.told_size:
+        own = usual_places(place)
+        beside = own[0].name in IMAGE_FOLDERS
+        finder = ImageFinder(own if beside or truth is None else usual_places(truth))
+    if row.name == "coco-results" and truth is not None and ANNOTATION_FORMATS["coco"].load().recognise(truth):
+        # Images and categories are called as in the truth, which the results know by number only.
+        annotations: AnnotationSet = row.load().open_annotations(place, finder, truth)
+    else:
+        annotations = row.load().open_annotations(place, finder)
+    if not annotations.names:
+        raise DataError(
+            "the annotations speak of no image", where=place, found=f"{row.title} without images",
+            fix="export them again, or name the right file",
+        )  # fmt: skip
+    return annotations
 
 
 def _read_annotation(annotations: AnnotationSet, name: str, scored: bool) -> Read:
     annotation = annotations.read(name)
     return Read(annotation.instances, annotation.instances if scored else None, annotation.crowd)
-
-
-def _image_of(annotations: AnnotationSet, finder: ImageFinder, name: str) -> Path | None:
-    return annotations.read(name).image or finder.find(name)
 
 
 def _scores_say_something(annotations: AnnotationSet) -> bool:
