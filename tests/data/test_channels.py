@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from pydantic import ValidationError
 
-from cytomask.data.channels import ChannelExpectation, luminance, says_nucleus, select_channels
+from cytomask.data.channels import ChannelExpectation, says_nucleus, select_channels
+from cytomask.data.luminance import luminance
 from cytomask.errors import ChannelError
 from cytomask.formats.images import read_image
 from cytomask.image import Image
@@ -188,3 +191,21 @@ def test_real_tissue_with_eight_markers(shared_data: Path) -> None:
     assert selected.n_channels == 1
     assert told is not None
     assert says_nucleus(selected.channels[0])
+
+
+def test_luminance_of_a_picture_on_disk_is_computed_on_demand(tmp_path):
+    pixels = np.random.default_rng(3).integers(0, 256, (300, 40, 3), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb")
+    image = read_image(tmp_path / "a.tif")
+    whole, mapped = luminance(Image.from_array(pixels, axes="YXS")), luminance(image)
+    assert isinstance(image.pixels, np.memmap)
+    assert mapped.lazy
+    assert not whole.lazy
+    assert (mapped.window(3, 290, 5, 31) == whole.pixels[:, 3:290, 5:31]).all()
+    assert (np.asarray(mapped.pixels[:, ::7, ::3]) == whole.pixels[:, ::7, ::3]).all()
+    assert (np.asarray(mapped.pixels[0, 5]) == whole.pixels[0, 5]).all()
+    assert (np.asarray(mapped.pixels[:, ::-2, 4]) == whole.pixels[:, ::-2, 4]).all()
+    tripled, _ = select_channels(mapped, ChannelExpectation(mode="rgb"))
+    assert (tripled.window(0, 9, 0, 9)[2] == whole.pixels[0, :9, :9]).all()
+    again = pickle.loads(pickle.dumps(luminance(read_image(tmp_path / "a.tif")).pixels))
+    assert (again[0, :4] == whole.pixels[0, :4]).all()

@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from cytomask.data.luminance import luminance
 from cytomask.errors import ChannelError
 from cytomask.image import Image
 
@@ -25,8 +26,6 @@ NUCLEAR = re.compile(
 )
 #: "cytoplasm without nuclei" and the like: a name that holds one of these does not say nucleus.
 _NOT_NUCLEAR = re.compile(r"\b(?:non|anti|without|no)[\s_-]*nucle", re.IGNORECASE)
-#: Weights of red, green and blue in luminance (ITU-R BT.601).
-LUMINANCE = (0.299, 0.587, 0.114)
 
 
 class ChannelExpectation(BaseModel):
@@ -175,29 +174,6 @@ def says_nucleus(name: str) -> bool:
     [True, True, False, False]
     """
     return bool(NUCLEAR.search(name)) and not _NOT_NUCLEAR.search(name)
-
-
-def luminance(image: Image) -> Image:
-    """Turn a colour picture into one grey channel of the same dtype (integers are rounded).
-
-    Raises
-    ------
-    ChannelError
-        If the image is not a colour picture.
-    """
-    if not image.rgb or image.n_channels != 3:
-        raise ChannelError(
-            "only a colour picture has a luminance", where=image.source, found=_listed(image), expected="an RGB image"
-        )
-    height, width = image.shape
-    grey = np.empty((1, height, width), dtype=image.dtype)
-    weights = np.array(LUMINANCE)
-    rows = max(1, 4_000_000 // width)
-    for y in range(0, height, rows):
-        stop = min(y + rows, height)
-        mixed = np.tensordot(weights, image.window(y, stop, 0, width).astype(np.float64), axes=1)
-        grey[0, y:stop] = mixed if grey.dtype.kind == "f" else np.rint(mixed)
-    return replace(image, pixels=grey, channels=("luminance",), rgb=False)
 
 
 def _take(image: Image, indices: list[int]) -> Image:

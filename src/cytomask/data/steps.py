@@ -24,7 +24,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from scipy import ndimage
 
-from cytomask.data.channels import ChannelExpectation, luminance, select_channels
+from cytomask.data.channels import ChannelExpectation, select_channels
+from cytomask.data.luminance import luminance
 from cytomask.errors import ConfigError, DataError, first_problem
 from cytomask.geometry.resample import resample_window, target_shape
 from cytomask.image import Image
