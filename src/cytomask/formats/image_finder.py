@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from cytomask.errors import DataError, ImageError
 from cytomask.formats.images import IMAGE_SUFFIXES, read_image
 
-_SUFFIXES = tuple(sorted((".ome.tif", ".ome.tiff", *IMAGE_SUFFIXES), key=len, reverse=True))
+#: Suffix of the folders that are images.
+ZARR = ".zarr"
+_SUFFIXES = tuple(sorted((".ome.tif", ".ome.tiff", ".ome.zarr", *IMAGE_SUFFIXES), key=len, reverse=True))
 
 
 def plain_name(file_name: str) -> str:
@@ -24,6 +26,18 @@ def plain_name(file_name: str) -> str:
     name = "/".join(parts)
     suffix = next((s for s in _SUFFIXES if name.lower().endswith(s) and len(name) > len(s)), "")
     return name[: len(name) - len(suffix)] if suffix else name
+
+
+def _images_below(folder: Path) -> Iterator[Path]:
+    """Image files, and zarr folders, which are images themselves, in a folder and its subfolders."""
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        is_zarr = path.suffix.lower() == ZARR
+        if path.is_dir() and not is_zarr and not path.is_symlink():
+            yield from _images_below(path)
+        elif path.suffix.lower() in IMAGE_SUFFIXES and path.is_dir() == is_zarr:
+            yield path
 
 
 class ImageFinder:
@@ -124,11 +138,9 @@ class ImageFinder:
         full: dict[str, list[Path]] = defaultdict(list)
         short: dict[str, list[Path]] = defaultdict(list)
         for place in self.places:
-            files = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file())
-            for path in files:
-                if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
-                    continue
-                below = path.name if place.is_file() else path.relative_to(place).as_posix()
+            single = place.is_file() or place.suffix.lower() == ZARR
+            for path in [place] if single else sorted(_images_below(place)):
+                below = path.name if single else path.relative_to(place).as_posix()
                 full[plain_name(below)].append(path)
                 short[plain_name(path.name)].append(path)
         self._full, self._short = dict(full), dict(short)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from cytomask.data.annotated import usual_annotations
 from cytomask.data.dataset import Dataset, open_dataset
 from cytomask.data.dataset_config import CONFIG_NAMES
 from cytomask.data.sample import Sample, read_layers
@@ -170,6 +171,15 @@ def _open(
             fix="leave out one of the two",
         )  # fmt: skip
     row = find_format(from_format) if from_format is not None else recognise_format(source)
+    if (
+        from_format is None
+        and row is not None
+        and row.name == "labels"
+        and source.is_dir()
+        and usual_annotations(source)
+    ):
+        # Images with annotation files beside them, not label images.
+        return dataset_annotations(open_dataset(source)), DATASET
     opened = open_annotations(source, row.name if row is not None else None, images, truth=truth)
     assert row is not None
     return opened, row.title
