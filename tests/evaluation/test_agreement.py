@@ -86,7 +86,7 @@ def test_two_experts_of_a_real_field(shared_data: Path) -> None:
     between = found["pairs"][-1]
     assert (between["n_first"], between["n_second"]) == (3431, 2094)
     assert found["pairs"][1]["figures"]["f1_50"] == 1
-    # They disagree widely: the first outlines whole cells, the second hardly more than nuclei.
+    # They disagree widely: the first drew more cells, and larger ones; the second drew hardly any of its own.
     assert 0.3 < between["figures"]["f1_50"] < 0.4
     assert between["error_kinds"]["second"]["alone"] < 20
     assert between["error_kinds"]["first"]["alone"] > 500
