@@ -16,6 +16,7 @@ from cytomask.data.dataset import open_dataset
 from cytomask.data.sample import load_sample
 from cytomask.errors import ConfigError, DataError, LabelError
 from cytomask.formats.label_images import write_labels
+from cytomask.formats.ome_zarr_labels import LabelZarrWriter
 
 #: Writes a tiny data set: names of images, names of labels.
 Make = Callable[..., Path]
@@ -506,3 +507,16 @@ def test_pairs_may_be_listed(tmp_path):
     (tmp_path / "d.yaml").write_text("pairs:\n- {image: field.ome.tif, label: cells_field.tif}\n")
     with pytest.raises(ConfigError):
         open_dataset(tmp_path / "d.yaml")
+
+
+def test_zarr_folders_are_images_and_label_images(tmp_path):
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+    for path in (tmp_path / "images/a.ome.zarr", tmp_path / "labels/a_labels.ome.zarr"):
+        writer = LabelZarrWriter.create(path, (40, 50), chunk=32, dtype=np.uint16)
+        writer.write(0, 0, np.full((40, 50), 3, np.uint16))
+        writer.finish()
+    (sample,) = open_dataset(tmp_path).samples
+    assert sample.name == "a"
+    image, layers = load_sample(sample)
+    assert (image.shape, layers.n_objects) == ((40, 50), 1)

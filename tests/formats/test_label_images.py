@@ -17,6 +17,7 @@ from hypothesis.extra import numpy as hnp
 from cytomask.errors import LabelError, OutputError
 from cytomask.formats.images import read_image
 from cytomask.formats.label_images import read_labels, write_labels
+from cytomask.formats.ome_zarr_labels import LabelZarrWriter
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -173,3 +174,16 @@ def test_files_that_cannot_hold_labels_are_errors(tmp_path: Path) -> None:
     ]:
         with pytest.raises(LabelError, match=words):
             read_labels(tmp_path / name)
+
+
+def test_labels_in_a_zarr_folder_are_read(tmp_path):
+    labels = np.zeros((70, 90), np.uint32)
+    labels[3:40, 5:60], labels[50:, 70:] = 7, 70_000
+    path = tmp_path / "a_labels.ome.zarr"
+    writer = LabelZarrWriter.create(path, labels.shape, chunk=32)
+    writer.write(0, 0, labels)
+    writer.finish()
+    assert (read_labels(path) == labels).all()
+    (tmp_path / "empty.zarr").mkdir()
+    with pytest.raises(LabelError, match="empty or incomplete"):
+        read_labels(tmp_path / "empty.zarr")

@@ -181,7 +181,8 @@ def _files(place: Path, what: str) -> tuple[Path, list[Path]]:
         path for path in candidates
         if path.suffix.lower() in IMAGE_SUFFIXES
         and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and path.is_file()
+        and path.is_dir() == (path.suffix.lower() == ".zarr")
+        and not any(parent.suffix.lower() == ".zarr" for parent in path.relative_to(root).parents)
     ]  # fmt: skip
     if not files:
         raise DataError(

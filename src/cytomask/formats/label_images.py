@@ -13,7 +13,7 @@ from cytomask.formats.images import check_file, file_kind, read_file
 from cytomask.output import replacing
 
 #: Suffixes of label images that can be read. JPEG is not among them: it does not keep numbers.
-LABEL_SUFFIXES = (".tif", ".tiff", ".btf", ".png", ".bmp")
+LABEL_SUFFIXES = (".tif", ".tiff", ".btf", ".png", ".bmp", ".zarr")
 #: Suffixes that can be written.
 WRITTEN_SUFFIXES = (".tif", ".tiff", ".png")
 HIGHEST = int(np.iinfo(np.int32).max)
@@ -25,8 +25,8 @@ def read_labels(path: str | Path) -> np.ndarray:
     Parameters
     ----------
     path
-        A TIFF, PNG or BMP file of one plane and one channel: integers of any type, floats that are whole numbers, or
-        the indices of a palette.
+        A TIFF, PNG or BMP file, or a zarr folder, of one plane and one channel: integers of any type, floats that are
+        whole numbers, or the indices of a palette.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def read_labels(path: str | Path) -> np.ndarray:
     """
     try:
         path = check_file(path, LABEL_SUFFIXES)
-        if file_kind(path) == "JPEG":
+        if path.is_file() and file_kind(path) == "JPEG":
             raise ImageError(
                 "a JPEG file cannot hold labels: its packing changes the numbers",
                 where=path,
@@ -70,7 +70,7 @@ def read_labels(path: str | Path) -> np.ndarray:
             expected="one number per pixel: 0 for the background, another for every object",
             fix="export the labels themselves, not a coloured view of them",
         )
-    return as_label_numbers(image.pixels[0], path)
+    return as_label_numbers(np.asarray(image.pixels[0]), path)
 
 
 def write_labels(path: str | Path, labels: np.ndarray, pixel_size: tuple[float, float] | None = None) -> None:
