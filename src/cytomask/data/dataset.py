@@ -269,7 +269,7 @@ def _from_config(source: Path, config: DatasetConfig) -> Dataset:
         samples.append(
             Sample(
                 pair.name, pair.image, pair.labels,
-                group={key: value for key, value in rows.get(pair.name, {}).items() if key not in ("split", by_table.column)},
+                group={k: v for k, v in rows.get(pair.name, {}).items() if k not in ("split", by_table.column)},
                 split=split,
                 reading=replace(reading, object_classes=of_objects, steps=steps[split]),
                 annotation=source_of,
