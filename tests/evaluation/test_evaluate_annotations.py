@@ -198,6 +198,26 @@ def test_results_of_other_images_are_listed(tmp_path: Path, truths: list[Instanc
     assert "2 of 4 truths without a prediction: im2, im3" in str(caught.value)
 
 
+def test_a_model_that_found_nothing(tmp_path: Path, truths: list[Instances]) -> None:
+    truth = write(tmp_path / "truth.json", "coco", truths)
+    (tmp_path / "results.json").write_text("[\n]\n")
+    found = evaluate_predictions(tmp_path / "results.json", truth, tmp_path / "out", bootstrap=QUICK).metrics
+    assert (found["n_true"], found["n_pred"]) == (sum(map(len, truths)), 0)
+    assert found["coco"]["segm"]["AP"] == found["coco"]["segm"]["AR"] == 0
+    assert found["error_kinds"]["truth"]["missed"] == found["n_true"]
+    assert found["curves"]["precision_recall"]["0.50"] == {"score": [], "recall": [], "precision": []}
+
+
+def test_a_file_of_no_known_format(tmp_path: Path, truths: list[Instances]) -> None:
+    truth = write(tmp_path / "truth.json", "coco", truths)
+    for name, text in (("a.json", "{}"), ("b.json", ""), ("c.txt", "x")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(DataError, match="no annotation format") as caught:
+            evaluate_predictions(tmp_path / name, truth)
+        assert "COCO results JSON" in str(caught.value)
+        assert name in str(caught.value)
+
+
 def page_of(out: Path) -> str:
     return (out / "evaluation.html").read_text(encoding="utf-8")
 

@@ -22,7 +22,7 @@ from cytomask.formats.image_finder import ImageFinder
 from cytomask.formats.images import IMAGE_SUFFIXES
 from cytomask.formats.label_images import read_labels
 from cytomask.formats.object_class_table import CLASS_TABLE
-from cytomask.formats.open_annotations import IMAGE_FOLDERS, recognise_format, usual_places
+from cytomask.formats.open_annotations import IMAGE_FOLDERS, open_annotations, recognise_format, usual_places
 from cytomask.instances import Instances
 from cytomask.progress import say, warn
 
@@ -137,9 +137,14 @@ def open_side(place: str | Path, what: What, split: str | None = None, truth: Pa
     if what == "truth" and configured:
         return _of_dataset(open_dataset(place))
     row = recognise_format(place)
+    if row is None and what == "prediction" and _is_empty_list(place):
+        # A model that found nothing anywhere.
+        row = ANNOTATION_FORMATS["coco-results"]
     named = row is not None and row.name == "labels" and (place / CLASS_TABLE).is_file() and _image_files(place) != []
     if row is not None and (row.name != "labels" or named) and split is None:
         return _of_annotations(place, row.name, truth)
+    if row is None and place.is_file() and place.suffix.lower() not in IMAGE_SUFFIXES:
+        open_annotations(place)  # says what is known
     if place.is_dir() and not _image_files(place):
         if what == "truth":
             return _of_dataset(open_dataset(place))
@@ -151,6 +156,13 @@ def open_side(place: str | Path, what: What, split: str | None = None, truth: Pa
             fix="leave out --split, or name the data set's folder or YAML file",
         )  # fmt: skip
     return _of_label_files(place)
+
+
+def _is_empty_list(place: Path) -> bool:
+    if place.suffix.lower() != ".json" or not place.is_file():
+        return False
+    with place.open("rb") as file:
+        return file.read(100).split() in ([b"[]"], [b"[", b"]"])
 
 
 def plain_stem(path: Path) -> str:
