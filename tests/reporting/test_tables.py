@@ -140,3 +140,47 @@ def test_the_best_epoch_without_validation_has_the_lowest_loss() -> None:
         "epoch 3",
     ]
     assert len(training_table(pd.DataFrame({"train/loss": []})).columns) == 1
+
+
+def test_ap_has_its_interval_and_the_settings_are_told() -> None:
+    coco = {"AP": 0.4, "AR": 0.5, "max_dets": [10, 2000], "areas": {"s": [0, 324], "m": [324, 961], "l": [961, 1e10]}}
+    bounds = {"level": 0.95, "coco": {"segm": {"AP": [0.3, 0.5]}}}
+    lines = printed({"coco": {"segm": coco, "bbox": None}, "confidence_intervals": bounds}, 120)
+    assert row("AP 95 % AP50 AP75 APs APm APl AR") in lines
+    assert row("masks 0.400 0.30-0.50 - - - - - 0.500") in lines
+    told = " ".join(word for line in lines for word in line)
+    assert "the best 2000 predictions of an image; APs below 324 px², APl above 961 px²" in told
+
+
+def test_what_became_of_the_objects_by_kind_and_size() -> None:
+    kinds = {
+        "truth": {"hit": 9, "poor": 1, "split": 2, "merged": 3, "missed": 4},
+        "prediction": {"hit": 9, "poor": 1, "split": 5, "merged": 6, "spurious": 7},
+    }
+    size = {"n": 8, "recall": 0.5, "mean_iou": 0.6, "kinds": kinds["truth"]}
+    sizes = [
+        {"diameter_px": [4.0, 9.96], **size, "confidence_intervals": {"recall": [0.4, 0.7]}},
+        {"diameter_px": [10.0, 30.0], **size},
+    ]
+    lines = printed({"error_kinds": kinds, "by_size": sizes}, 120)
+    assert row("true objects 9 1 2 3 4") in lines
+    assert row("predicted objects 9 1 5 6 7") in lines
+    assert row("4.0-10.0 8 0.500 0.40-0.70 0.600 2 3 4") in lines
+    assert row("10.0-30.0 8 0.500 - 0.600 2 3 4") in lines
+    # One bin tells no more than the whole.
+    assert [table.title for table in metrics_tables({"by_size": sizes[:1]})] == []
+
+
+def test_people_stand_below_the_prediction() -> None:
+    figures = {"f1_50": 0.8, "accuracy_50": 0.7, "mean_accuracy_50_90": 0.5, "mean_matched_iou_50": 0.75, "aji": 0.6,
+               "boundary_f1": 0.9}  # fmt: skip
+    pairs = [
+        {"first": first, "second": second, "n_images": 3, "n_first": 40, "n_second": 41, "figures": figures}
+        for first, second in (("Ann", "prediction"), ("Ben", "prediction"), ("Ann", "Ben"))
+    ]
+    pairs[2] = {**pairs[2], "confidence_intervals": {"f1_50": [0.7, 0.9]}}
+    lines = printed({"annotators": {"prediction": "prediction", "pairs": pairs}}, 140)
+    assert row("prediction - Ann 3 41 - 40 0.800 - 0.700 0.500 0.750 0.600 0.900") in lines
+    assert row("Ben - Ann 3 41 - 40 0.800 0.70-0.90 0.700 0.500 0.750 0.600 0.900") in lines
+    order = [line[0] for line in lines if line and line[0] in ("prediction", "Ben")]
+    assert order == ["prediction", "prediction", "Ben"]
