@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cytomask.data.check.finding import SEVERITIES, CheckReport, Finding, Severity
-from cytomask.reporting.figures_svg import Interval, histogram, interval_chart
+from cytomask.reporting.data_overview import data_overview, split_counts, whole_count
 from cytomask.reporting.markup import Html, element, join
 from cytomask.reporting.page import Section, badge, counted, listed, tick, tile, write_page
 from cytomask.reporting.page_pictures import PictureBudget, left_out_note, picture_figure
@@ -63,7 +62,7 @@ def write_check_page(
         by_kind.setdefault(finding.kind, []).append(finding)
     heading, lead, grade = _verdict(report)
     budget = PictureBudget()
-    sections = [Section("data", "The data set", _data_set(report.statistics))]
+    sections = [Section("data", "The data set", data_overview(report.statistics))]
     if by_kind:
         groups = [
             _group(kind, report.kinds.get(kind, kind), found, pictures, max_pictures_per_kind, budget)
@@ -98,7 +97,7 @@ def write_check_page(
 def _verdict(report: CheckReport) -> tuple[str, object, str]:
     """The sentence at the top, what follows from it, and the gravest severity (``"fine"`` if there is none)."""
     errors, warnings, notes = (report.count(severity) for severity in SEVERITIES)
-    n_images = _whole(report.statistics.get("images"))
+    n_images = whole_count(report.statistics.get("images"))
     where = f" in {counted(n_images, 'image')}" if n_images is not None else ""
     counts = [(errors, "error"), (warnings, "warning")]
     told = listed([counted(n, what) for n, what in counts if n])
@@ -145,7 +144,7 @@ def _verdict(report: CheckReport) -> tuple[str, object, str]:
 def _top(report: CheckReport, grade: str) -> Html:
     numbers = []
     for what, singular in (("images", "image"), ("objects", "annotated object")):
-        whole = _whole(report.statistics.get(what))
+        whole = whole_count(report.statistics.get(what))
         if whole is not None:
             numbers.append(tile(f"{whole:,}", singular if whole == 1 else singular + "s", _of_splits(report, what)))
     for severity in SEVERITIES:
@@ -169,7 +168,7 @@ def _top(report: CheckReport, grade: str) -> Html:
 
 
 def _of_splits(report: CheckReport, what: str) -> str:
-    splits = _splits(report.statistics.get(what))
+    splits = split_counts(report.statistics.get(what))
     return ", ".join(f"{split} {count:,}" for split, count in splits.items()) if len(splits) > 1 else ""
 
 
@@ -284,145 +283,6 @@ def _line(finding: Finding, todo: str) -> Html:
         element("small", f" To do: {finding.todo}.") if finding.todo != todo else None,
         title=str(finding.file) if finding.file else None,
     )
-
-
-def _data_set(statistics: Mapping[str, Any]) -> Html:
-    parts: list[Html] = []
-    splits = list(dict.fromkeys([*_splits(statistics.get("images")), *_splits(statistics.get("objects"))]))
-    if splits:
-        columns = [Column("split"), Column("images", number=True), Column("objects", number=True)]
-        rows = [
-            [Cell(split), *(number_cell(_splits(statistics.get(what)).get(split)) for what in ("images", "objects"))]
-            for split in splits
-        ]
-        if len(rows) > 1:
-            whole = [number_cell(_whole(statistics.get(what))) for what in ("images", "objects")]
-            rows.append([Cell(element("b", "together")), *whole])
-        parts.append(_card("Splits", table(columns, rows, caption="Images and objects of each split", sortable=False)))
-    classes = statistics.get("classes")
-    if isinstance(classes, Mapping) and classes:
-        parts.append(_card("Classes", _classes(classes)))
-    per_image = statistics.get("objects_per_image")
-    if isinstance(per_image, Mapping) and {"min", "median", "max"} <= per_image.keys():
-        parts.append(element("div", _per_image(per_image), class_="card"))
-    diameter = statistics.get("diameter")
-    if isinstance(diameter, Mapping):
-        parts.append(element("div", *_diameters(diameter), class_="card"))
-    facts = []
-    for key, title in (
-        ("dtypes", "Number types"),
-        ("channels", "Channels"),
-        ("shapes", "Image sizes (y by x)"),
-        ("pixel_size", "Pixel size"),
-    ):
-        told = _told(statistics.get(key))
-        if told:
-            facts += [element("dt", title), element("dd", told)]
-    if facts:
-        parts.append(_card("The images", element("dl", *facts, class_="facts")))
-    return element("div", *parts, class_="columns")
-
-
-def _card(title: str, body: Html) -> Html:
-    return element("div", element("h3", title), element("p"), body, class_="card") if title else body
-
-
-def _classes(classes: Mapping[str, Any]) -> Html:
-    splits = list(dict.fromkeys(s for counts in classes.values() if isinstance(counts, Mapping) for s in counts))
-    shown = [split for split in splits if split != "all"]
-    several = len(shown) > 1
-    columns = [
-        Column("class"),
-        *(Column(split, number=True) for split in shown if several),
-        Column("objects", number=True),
-    ]
-    rows = []
-    for name, counts in classes.items():
-        if isinstance(counts, Mapping):
-            whole = counts.get("all", sum(counts.values()))
-            rows.append(
-                [
-                    Cell(name),
-                    *(number_cell(counts.get(split, 0)) for split in shown if several),
-                    number_cell(whole),
-                ]
-            )
-        else:
-            rows.append([Cell(name), number_cell(counts)])
-    return table(columns, rows, caption="Objects of each class")
-
-
-def _per_image(per_image: Mapping[str, Any]) -> Html:
-    least, middle, most = (float(per_image[key]) for key in ("min", "median", "max"))
-    if isinstance(per_image.get("histogram"), Mapping):
-        shape = per_image["histogram"]
-        return histogram(
-            shape["edges"],
-            shape["counts"],
-            title=f"Objects per image: {least:g} to {most:g}, median {middle:g}",
-            x_label="objects in an image",
-            y_label="images",
-        )
-    row = Interval("objects per image", middle, least, most)
-    return interval_chart(
-        [row],
-        title=f"Objects per image: {least:g} to {most:g}, median {middle:g}",
-        x_label="objects in an image",
-        x_range=(0.0, max(most, 1.0)),
-    )
-
-
-def _diameters(diameter: Mapping[str, Any]) -> list[Html]:
-    parts = []
-    shape = diameter.get("histogram", diameter)
-    middle = diameter.get("p50")
-    if shape.get("counts"):
-        edges = [float(edge) for edge in shape["edges"]]
-        steps = np.diff(edges)
-        geometric = edges[0] > 0 and steps.max() > 1.5 * steps.min()
-        title = "Size of the objects" + (f": median diameter {middle:.3g} px" if middle else "")
-        parts.append(
-            histogram(
-                edges,
-                shape["counts"],
-                title=title,
-                x_label="diameter of a circle of the same area, px",
-                y_label="objects",
-                logarithmic=geometric,
-            )
-        )
-    known = [
-        (name, diameter.get(key)) for name, key in (("5 %", "p5"), ("25 %", "p25"), ("75 %", "p75"), ("95 %", "p95"))
-    ]
-    told = ", ".join(f"{part} below {value:.3g} px" for part, value in known if value)
-    if told:
-        parts.append(element("p", element("small", f"{told}.")))
-    return parts
-
-
-def _told(value: Any) -> str:
-    """A statistic of any plain shape, in words."""
-    if value is None or value == {} or value == []:
-        return ""
-    if isinstance(value, Mapping):
-        few = list(value.items())[:12]
-        told = ", ".join(f"{key}: {_told(one)}" for key, one in few)
-        return told + (f" and {len(value) - 12} more" if len(value) > 12 else "")
-    if isinstance(value, list | tuple):
-        return ", ".join(_told(one) for one in value[:12]) + (f" and {len(value) - 12} more" if len(value) > 12 else "")
-    return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _whole(counts: Any) -> int | None:
-    if isinstance(counts, Mapping):
-        return int(counts.get("all", sum(counts.values())))
-    return int(counts) if isinstance(counts, int) else None
-
-
-def _splits(counts: Any) -> dict[str, int]:
-    if not isinstance(counts, Mapping):
-        return {}
-    return {str(split): int(count) for split, count in counts.items() if split != "all"}
 
 
 def _usual_todo(found: Sequence[Finding]) -> str:

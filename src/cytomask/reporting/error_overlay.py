@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy import ndimage
 
 from cytomask.errors import LabelError
+from cytomask.geometry.outline import mask_outlines
 from cytomask.instances import Instances
 from cytomask.reporting.outlines import NOTHING, OUTLINE, RIM, disc, fill_masks, mark_outlines
 from cytomask.reporting.overlay import RIM_DARKNESS
@@ -24,7 +26,7 @@ KIND_COLOURS = {
     "poor": (255, 255, 255),
     "split": (255, 130, 10),
     "merged": (0, 190, 150),
-    "missed": (235, 30, 60),
+    "missed": (255, 40, 90),
     "spurious": (255, 245, 110),
 }
 #: What may become of a true object, and of a predicted one, in the order of their codes.
@@ -38,6 +40,8 @@ _PLACE = {name: place for place, name in enumerate(_NAMES)}
 _FILL = OUTLINE + len(_NAMES)
 #: Opacity of the fillings of objects that went wrong.
 _FILL_OPACITY = 0.26
+#: Length of a dash with the gap behind it, in widths of the line, and the part of it that is drawn.
+_DASH, _DRAWN = 7.0, 0.62
 
 
 def _palette() -> np.ndarray:
@@ -221,23 +225,39 @@ def _outline(layer: np.ndarray, objects: _Drawn, width: int, grid: Grid, *, dash
 
 
 def _cut_gaps(marks: np.ndarray, objects: _Drawn, width: int, grid: Grid) -> None:
-    """Take every other piece out of each outline: pieces are sectors around the middle of the object."""
+    """Make gaps in each outline, evenly along it."""
     numbers = np.arange(1, len(objects.windows) + 1, dtype=np.int64)
     palette = np.zeros((len(numbers) + 1, 3), np.uint8)
     for channel in range(3):
         palette[1:, channel] = numbers >> (8 * channel) & 255
     painted = _painted(marks.shape, objects, numbers, palette, grid).astype(np.int32)
     owners = painted[..., 0] | painted[..., 1] << 8 | painted[..., 2] << 16
+    rings = mask_outlines(objects.windows, objects.bits, objects.offsets, holes=False)
     for i in objects.order:
         y0, x0, y1, x1 = objects.windows[i].tolist()
         top, left = y0 // grid.shrink, x0 // grid.shrink
         bottom, right = (y1 - 1) // grid.shrink + 1, (x1 - 1) // grid.shrink + 1
-        rows, columns = np.ogrid[top:bottom, left:right]
-        angles = np.arctan2(rows - (top + bottom - 1) / 2, columns - (left + right - 1) / 2)
-        around = math.pi * (bottom - top + right - left) / 2
-        pieces = max(5, round(around / (5 * width + 4)))
-        gaps = (angles / (2 * math.pi) * pieces) % 1 > 0.62
+        corner = np.array([top, left])
+        places = [(ring + 0.5) / grid.shrink - 0.5 - corner for ring in rings[i]]
+        gaps = _gaps(places, (bottom - top, right - left), _DASH * width)
         marks[top:bottom, left:right][gaps & (owners[top:bottom, left:right] == i + 1)] = NOTHING
+
+
+def _gaps(rings: Sequence[np.ndarray], shape: tuple[int, int], dash: float) -> np.ndarray:
+    """Of each pixel of a crop, whether the nearest place of the rings is in a gap between dashes."""
+    is_ring, is_gap = np.zeros(shape, bool), np.zeros(shape, bool)
+    for ring in rings:
+        closed = np.concatenate([ring, ring[:1]])
+        along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(closed, axis=0).T))])
+        at = np.arange(0, along[-1], 0.5)
+        y, x = (
+            np.clip(np.rint(np.interp(at, along, closed[:, axis])), 0, shape[axis] - 1).astype(int) for axis in (0, 1)
+        )
+        pieces = max(3, round(along[-1] / dash))
+        is_ring[y, x] = True
+        is_gap[y, x] = at / along[-1] * pieces % 1 > _DRAWN
+    nearest = ndimage.distance_transform_edt(~is_ring, return_distances=False, return_indices=True)
+    return is_gap[nearest[0], nearest[1]]
 
 
 def _painted(

@@ -20,10 +20,10 @@ from cytomask.reporting.evaluation_words import (
     plural_of_objects,
     trust,
 )
-from cytomask.reporting.figures_svg import hundred_dots, percent, shares_of_hundred, stacked_bar
 from cytomask.reporting.markup import Html, element, join
 from cytomask.reporting.page import Section, badge, counted, tile, write_page
 from cytomask.reporting.page_pictures import PictureBudget, left_out_note
+from cytomask.reporting.parts_svg import hundred_dots, percent, shares_of_hundred, stacked_bar
 
 __all__ = ["EvaluationPicture", "write_evaluation_page"]
 

@@ -19,10 +19,11 @@ from cytomask.reporting.evaluation_words import (
     plural_of_objects,
     with_interval,
 )
-from cytomask.reporting.figures_svg import Interval, Line, bar_chart, interval_chart, line_chart, stacked_bar
+from cytomask.reporting.figures_svg import Interval, Line, bar_chart, interval_chart, line_chart
 from cytomask.reporting.markup import Html, element, join
 from cytomask.reporting.page import counted
 from cytomask.reporting.page_tables import Cell, Column, number_cell, table
+from cytomask.reporting.parts_svg import stacked_bar
 
 #: So many of the images, the worst, are in the table; per_image.csv holds all of them.
 MOST_ROWS = 2000
@@ -57,7 +58,7 @@ def curves(metrics: Mapping[str, Any]) -> Html | None:
         charts.append(
             line_chart(
                 lines,
-                title="F1 and accuracy, the stricter one is about outlines",
+                title="F1 and accuracy, by the fit that is asked for",
                 x_label="overlap (IoU) from which on an object counts as found",
                 y_label="figure",
                 x_range=where,
@@ -143,7 +144,25 @@ def by_size(metrics: Mapping[str, Any]) -> Html | None:
         for name, one in zip(names, bins)
     ]
     listing = table(columns, rows, caption="Figures by size of the true objects", sortable=False)
-    return element("div", element("div", chart, class_="card"), listing, class_="columns")
+    cards = [element("div", chart, class_="card")]
+    bars = [
+        part
+        for name, one in zip(names, bins)
+        for part in _kinds_bar(f"{name} px", one.get("kinds") or {}, f"What became of objects of {name} px")
+    ]
+    if bars:
+        title = element("h3", f"What became of the true {plural_of_objects(metrics)}, by size")
+        legend = kinds_legend([name for name in KINDS if any(name in (one.get("kinds") or {}) for one in bins)])
+        cards.append(element("div", title, *bars, legend, class_="card"))
+    return join([element("div", *cards, class_="columns even"), element("div", listing, class_="under")])
+
+
+def _kinds_bar(name: str, counts: Mapping[str, int], title: str) -> list[Html]:
+    """A name and a bar of what became of its objects; nothing where there are none."""
+    if not sum(counts.values()):
+        return []
+    told = [(KINDS[kind][0], int(counts[kind]), f"kind-{kind}") for kind in KINDS if kind in counts]
+    return [element("p", element("bdi", name), class_="bar-name"), stacked_bar(told, title=title)]
 
 
 def _length(pixels: float) -> str:
@@ -160,16 +179,14 @@ def by_group(metrics: Mapping[str, Any]) -> Html | None:
             note = counted(int(group["n_images"]), "image") if "n_images" in group else ""
             intervals.append(Interval(value, look_up(group, "figures", "f1_50"), low, high, note))
             kinds = look_up(group, "error_kinds", "truth") or {}
-            if sum(kinds.values()):
-                told = [(KINDS[name][0], int(kinds[name]), f"kind-{name}") for name in KINDS if name in kinds]
-                bars.append(element("p", element("bdi", value), class_="bar-name"))
-                bars.append(stacked_bar(told, title=f"What became of the true objects of {value}"))
+            bars += _kinds_bar(value, kinds, f"What became of the true objects of {value}")
         shown = interval_chart(intervals, title=f"F1 by {column}, with its interval", x_label=f"F1 at IoU {FOUND}")
         cards = [element("div", shown, class_="card")]
         if bars:
             title = element("h3", f"What became of the true {plural_of_objects(metrics)}")
-            names = {name: 1 for name in KINDS if name in (look_up(metrics, "error_kinds", "truth") or KINDS)}
-            cards.append(element("div", title, *bars, kinds_legend(names), class_="card"))
+            known = {kind for group in groups.values() for kind in look_up(group, "error_kinds", "truth") or {}}
+            legend = kinds_legend([kind for kind in KINDS if kind in known])
+            cards.append(element("div", title, *bars, legend, class_="card"))
         chosen = [name for name in _OF_GROUPS if any(name in (g.get("figures") or {}) for g in groups.values())]
         columns = [
             Column(column),
@@ -194,9 +211,9 @@ def by_group(metrics: Mapping[str, Any]) -> Html | None:
     return join(parts) if parts else None
 
 
-def kinds_legend(names: Mapping[str, object]) -> Html:
+def kinds_legend(names: Sequence[str]) -> Html:
     """The colours of some of the kinds."""
-    entries = (element("li", swatch(name), KINDS[name][0]) for name in names if name in KINDS)
+    entries = (element("li", swatch(name), KINDS[name][0]) for name in names)
     return element("ul", *entries, class_="kinds")
 
 

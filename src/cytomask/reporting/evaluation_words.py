@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cytomask.reporting.figures_svg import percent, shares_of_hundred
 from cytomask.reporting.markup import Html, element, join
 from cytomask.reporting.page import counted
+from cytomask.reporting.parts_svg import percent, shares_of_hundred
 
 #: The IoU from which on an object counts as found, in the words at the top.
 FOUND = "0.50"

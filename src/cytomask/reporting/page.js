@@ -80,7 +80,7 @@
       node.addEventListener("click", act);
       return node;
     };
-    const stage = make("div", { className: "stage" });
+    const stage = make("div", { className: "stage", tabIndex: 0 });
     const dialog = make("dialog", {},
       make("div", { className: "zoombar" }, told, layers,
         button("‹", "Previous picture (arrow left)", () => turn(-1)), button("›", "Next picture (arrow right)", () => turn(1)),
@@ -137,7 +137,10 @@
       }));
       const key = shownLayer(figure);
       if (key) show(stack, key);
-      if (!dialog.open) dialog.showModal();
+      if (!dialog.open) {
+        dialog.showModal();
+        stage.focus();
+      }
       fit();
     };
     const turn = (step) => {

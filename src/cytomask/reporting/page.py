@@ -114,7 +114,7 @@ def write_page(
                     hidden=True,
                     aria_label="Change between light and dark",
                 ),
-                class_="bar",
+                class_="masthead",
             ),
             element("h1", heading),
             element("p", lead, class_="lead"),

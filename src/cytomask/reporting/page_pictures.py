@@ -14,8 +14,8 @@ from cytomask.reporting.markup import Html, element, escape
 #: Bytes of pictures, as they are written into the page, after which further ones are left out.
 MOST_BYTES = 8_500_000
 _JPEG_QUALITY = 88
-#: Pictures up to so many pixels are tried as PNG, too, which is smaller for flat ones.
-_SMALL = 300_000
+#: Pictures of no more colours than this become PNG, which keeps them as they are and is small for these.
+_FEW_COLOURS = 32
 
 
 class PictureBudget:
@@ -50,7 +50,7 @@ class PictureBudget:
 
 
 def encode_photo(picture: np.ndarray, max_side: int | None = None) -> tuple[bytes, str]:
-    """Encode a picture as JPEG with full colour, or as PNG where that is smaller.
+    """Encode a picture as JPEG with full colour, or as PNG where it has few colours.
 
     Parameters
     ----------
@@ -77,12 +77,10 @@ def encode_photo(picture: np.ndarray, max_side: int | None = None) -> tuple[byte
         width, height = (max(1, round(side * scale)) for side in image.size)
         image = image.resize((width, height), Pillow.Resampling.LANCZOS)
     file = BytesIO()
+    if image.getcolors(_FEW_COLOURS) is not None:
+        image.save(file, "PNG", compress_level=6)
+        return file.getvalue(), "png"
     image.save(file, "JPEG", quality=_JPEG_QUALITY, subsampling=0, optimize=True)
-    if image.width * image.height <= _SMALL:
-        flat = BytesIO()
-        image.save(flat, "PNG", optimize=True)
-        if flat.tell() < file.tell():
-            return flat.getvalue(), "png"
     return file.getvalue(), "jpeg"
 
 
@@ -99,7 +97,7 @@ def encode_layer(codes: np.ndarray, palette: np.ndarray) -> bytes:
     image = Pillow.fromarray(np.ascontiguousarray(codes))
     image.putpalette(np.ascontiguousarray(palette).tobytes(), "RGBA")
     file = BytesIO()
-    image.save(file, "PNG", optimize=True)
+    image.save(file, "PNG", compress_level=6)
     return file.getvalue()
 
 
@@ -119,7 +117,7 @@ def picture_figure(source: str, size: tuple[int, int], alt: str, caption: object
     group
         Pictures of one group follow each other in the viewer.
     """
-    image = element("img", src=source, alt=alt, height=size[0], width=size[1], decoding="async")
+    image = element("img", src=source, alt=alt, height=size[0], width=size[1])
     return element(
         "figure",
         element("button", element("span", image, class_="stack"), class_="zoom", type="button", data_group=group),
@@ -157,7 +155,7 @@ def layered_figure(
     group
         As for :func:`picture_figure`.
     """
-    shared = {"height": size[0], "width": size[1], "decoding": "async"}
+    shared = {"height": size[0], "width": size[1]}
     images = [element("img", src=base, alt=alt, **shared)]
     images += [
         element("img", src=source, alt="", class_=f"layer layer-{key}", hidden=key != shown, data_layer=key, **shared)
