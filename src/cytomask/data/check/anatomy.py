@@ -95,28 +95,49 @@ def label_parts(mask: npt.NDArray[np.bool_]) -> tuple[np.ndarray, np.ndarray, np
     return pieces, background, _holes(background)
 
 
-def piece_gaps(mask: npt.NDArray[np.bool_]) -> list[tuple[int, float, np.ndarray]]:
-    """Pieces of a mask beside the largest: area, distance from the largest in pixels, and the piece.
+def piece_gaps(
+    mask: npt.NDArray[np.bool_], others: npt.NDArray[np.bool_] | None = None
+) -> list[tuple[int, float, float, np.ndarray]]:
+    """Pieces of a mask beside the largest: area, distance from the largest in pixels, how much is between, the piece.
+
+    Parameters
+    ----------
+    mask
+        One object.
+    others
+        Where other objects are, of the same shape: what they cover of the shortest way between the pieces is the third
+        value, from 0 to 1.
 
     Examples
     --------
-    >>> [(area, gap) for area, gap, _ in piece_gaps(np.array([[1, 1, 0, 0, 0, 1]], bool))]
-    [(1, 4.0)]
+    >>> mask, others = np.array([[1, 1, 0, 0, 0, 1]], bool), np.array([[0, 0, 1, 1, 0, 0]], bool)
+    >>> [found[:3] for found in piece_gaps(mask, others)]
+    [(1, 4.0, 0.6666666666666666)]
     """
     pieces = _components(np.ascontiguousarray(mask), True)
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
     main = int(sizes.argmax())
-    away = distance_transform_edt(pieces != main)
-    return [(int(sizes[k]), float(away[pieces == k].min()), pieces == k) for k in range(1, len(sizes)) if k != main]
+    away, nearest = distance_transform_edt(pieces != main, return_indices=True)
+    found = []
+    for k in range(1, len(sizes)):
+        if k == main:
+            continue
+        piece = pieces == k
+        y, x = divmod(int(np.where(piece, away, np.inf).argmin()), mask.shape[1])
+        covered = 0.0 if others is None else _covered(mask, others, (y, x), nearest[:, y, x])
+        found.append((int(sizes[k]), float(away[y, x]), covered, piece))
+    return found
 
 
-def largest_piece(mask: npt.NDArray[np.bool_]) -> np.ndarray:
-    """The largest piece of a mask alone."""
-    pieces = _components(np.ascontiguousarray(mask), True)
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0
-    return pieces == int(sizes.argmax())
+def _covered(mask: np.ndarray, others: np.ndarray, begin: tuple[int, int], end: np.ndarray) -> float:
+    """Share of the free pixels on a line between two points that other objects cover."""
+    steps = 2 * int(max(abs(end[0] - begin[0]), abs(end[1] - begin[1]))) + 1
+    y = np.rint(np.linspace(begin[0], end[0], steps)).astype(int)
+    x = np.rint(np.linspace(begin[1], end[1], steps)).astype(int)
+    line = np.unique(np.stack([y, x]), axis=1)
+    free = ~mask[line[0], line[1]]
+    return float(others[line[0], line[1]][free].mean()) if free.any() else 0.0
 
 
 def fill(mask: npt.NDArray[np.bool_]) -> np.ndarray:

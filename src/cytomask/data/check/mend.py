@@ -9,7 +9,7 @@ import numpy as np
 
 from cytomask.data.check.anatomy import describe_objects, fill
 from cytomask.data.check.kinds import many
-from cytomask.data.check.object_faults import SAME_IOU, close_pairs, sort_pieces, speck_positions
+from cytomask.data.check.object_faults import SAME_IOU, close_pairs, cut, sort_pieces, speck_positions, union_of
 from cytomask.instances import Instances
 
 #: Mending one thing may uncover another; so many rounds are made at most.
@@ -88,21 +88,19 @@ def _fill(objects: Instances, crowd: frozenset[int]) -> tuple[Instances, Mended 
     holed = np.flatnonzero(plain & (describe_objects(objects).holes > 0)).tolist()
     if not holed:
         return objects, None
-    union = np.zeros(objects.shape, bool)
-    for i in np.flatnonzero(plain).tolist():
-        y0, x0, y1, x1 = objects.windows[i].tolist()
-        union[y0:y1, x0:x1] |= objects.mask(i)
+    union = union_of(objects, plain)
     crops = [objects.mask(i) for i in range(len(objects))]
     filled, ids = 0, []
-    for i in holed:
-        y0, x0, y1, x1 = objects.windows[i].tolist()
-        # What lies in a hole and is another object stays its own.
-        new = crops[i] | (fill(crops[i]) & ~union[y0:y1, x0:x1])
+    # The innermost first: what it fills is no hole of those around it.
+    for i in sorted(holed, key=lambda i: int(objects.areas()[i])):
+        free = ~cut(union, objects.windows[i])
+        new = crops[i] | (fill(crops[i]) & free)
         added = int(new.sum()) - int(crops[i].sum())
         if added:
             filled += added
             ids.append(int(objects.ids[i]))
             crops[i] = new
+            cut(union, objects.windows[i])[new] = True
     if not ids:
         return objects, None
     origins = [(int(y), int(x)) for y, x in objects.windows[:, :2]]
@@ -116,12 +114,13 @@ def _sort_pieces(objects: Instances, crowd: frozenset[int]) -> tuple[Instances, 
     several = set(np.flatnonzero(plain & (anatomy.pieces > 1)).tolist())
     if not several:
         return objects, None
-    usual = float(np.median(anatomy.areas[plain]))
+    usual, union = float(np.median(anatomy.areas[plain])), union_of(objects, plain)
     crops, origins, index, ids = [], [], [], []
     new_id, stray, parted, touched = int(objects.ids.max()) + 1, 0, 0, []
     for i in range(len(objects)):
         crop, origin = objects.mask(i), (int(objects.windows[i, 0]), int(objects.windows[i, 1]))
-        own, crumbs = sort_pieces(crop, usual)[:2] if i in several else ([], [])
+        others = cut(union, objects.windows[i]) & ~crop
+        own, crumbs = sort_pieces(crop, usual, others)[:2] if i in several else ([], [])
         for piece in (*own, *crumbs):
             crop = crop & ~piece
         crops.append(crop)

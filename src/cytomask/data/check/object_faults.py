@@ -20,6 +20,8 @@ CRUMB_SHARE = 0.1
 #: Pieces of at least this share of the median area, further apart than this share of the median diameter, are taken
 #: for several objects.
 PIECE_SHARE, PIECE_GAP = 0.2, 0.5
+#: A piece is parted from the rest by an object that covers this share of the way between them.
+ACROSS = 0.5
 #: An object whose holes make up this share of its filled area is a ring.
 RING_SHARE = 0.4
 #: Pairs of objects are the same, or overlap much, from this intersection over union on.
@@ -79,21 +81,44 @@ def speck_positions(anatomy: Anatomy, plain: np.ndarray, usual: float) -> np.nda
     return np.flatnonzero(plain & small)
 
 
-def sort_pieces(mask: np.ndarray, usual: float) -> tuple[list[np.ndarray], list[np.ndarray], list[float]]:
+def sort_pieces(
+    mask: np.ndarray, usual: float, others: np.ndarray | None = None
+) -> tuple[list[np.ndarray], list[np.ndarray], list[float]]:
     """Tell the pieces of a mask beside its largest: objects of their own, crumbs, and the gaps of the former.
 
-    Pieces that are neither (near and not small: perhaps an object lies across) are in none of the lists.
+    Pieces that are neither are in none of the lists: what is near and not small, and what another object parts from the
+    rest by lying across.
+
+    Parameters
+    ----------
+    mask
+        One object.
+    usual
+        Median area of the image's objects.
+    others
+        Where other objects are, of the mask's shape.
     """
     own, crumbs, gaps = [], [], []
     area = int(mask.sum())
     far = max(3.0, PIECE_GAP * 2 * np.sqrt(usual / np.pi))
-    for size, gap, piece in piece_gaps(mask):
+    for size, gap, covered, piece in piece_gaps(mask, others):
+        if size > 2 and covered > ACROSS:
+            continue
         if size <= max(2.0, CRUMB_SHARE * min(usual, area)):
             crumbs.append(piece)
         elif size >= PIECE_SHARE * usual and gap > far:
             own.append(piece)
             gaps.append(gap)
     return own, crumbs, gaps
+
+
+def union_of(objects: Instances, plain: np.ndarray) -> np.ndarray:
+    """Where any of the chosen objects is, bool ``(Y, X)``."""
+    union = np.zeros(objects.shape, bool)
+    for i in np.flatnonzero(plain).tolist():
+        y0, x0, y1, x1 = objects.windows[i]
+        union[y0:y1, x0:x1] |= objects.mask(i)
+    return union
 
 
 def is_ring(anatomy: Anatomy) -> np.ndarray:
@@ -105,8 +130,11 @@ def _pieces(
     objects: Instances, anatomy: Anatomy, plain: np.ndarray, usual: float, about: dict[str, Any]
 ) -> Iterator[Finding]:
     scattered, crumbly, widest, stray = [], [], 0.0, 0
-    for i in np.flatnonzero(plain & (anatomy.pieces > 1)).tolist():
-        own, crumbs, gaps = sort_pieces(objects.mask(i), usual)
+    several = np.flatnonzero(plain & (anatomy.pieces > 1)).tolist()
+    union = union_of(objects, plain) if several else None
+    for i in several:
+        mask = objects.mask(i)
+        own, crumbs, gaps = sort_pieces(mask, usual, None if union is None else cut(union, objects.windows[i]) & ~mask)
         if own:
             scattered.append(i)
             widest = max(widest, *gaps)
@@ -160,12 +188,14 @@ def _holes(
     holed = np.flatnonzero(plain & (anatomy.holes > 0))
     if len(holed):
         # What another object fills is no hole in the annotation.
-        union = np.zeros(objects.shape, bool)
-        for i in np.flatnonzero(plain).tolist():
-            y0, x0, y1, x1 = objects.windows[i]
-            union[y0:y1, x0:x1] |= objects.mask(i)
-        empty = np.array([int((fill(m := objects.mask(i)) & ~m & ~_cut(union, objects.windows[i])).sum())
-                          for i in holed.tolist()])  # fmt: skip
+        union = union_of(objects, plain)
+        lost_of = dict.fromkeys(holed.tolist(), 0)
+        # The innermost first: its hole is not one of those around it.
+        for i in sorted(lost_of, key=lambda i: int(anatomy.areas[i])):
+            mask, there = objects.mask(i), cut(union, objects.windows[i])
+            lost_of[i] = int((hole := fill(mask) & ~there).sum())
+            there |= hole
+        empty = np.array(list(lost_of.values()))
         holed, empty = holed[empty > 0], empty[empty > 0]
     if len(holed):
         lost = int(empty.sum())
@@ -182,7 +212,8 @@ def _grave(count: int, plain: np.ndarray) -> bool:
     return count >= max(2, GRAVE_SHARE * plain.sum())
 
 
-def _cut(image: np.ndarray, window: Sequence[int] | np.ndarray) -> np.ndarray:
+def cut(image: np.ndarray, window: Sequence[int] | np.ndarray) -> np.ndarray:
+    """The part of an image in a window."""
     y0, x0, y1, x1 = (int(v) for v in window)
     return image[y0:y1, x0:x1]
 
