@@ -66,6 +66,15 @@ def test_the_threshold_makes_hits_poor() -> None:
     assert named("aaaaaaaa..", "..xxxxxxxx", 0.7) == ({"a": "poor"}, {"x": "poor"})
 
 
+def test_exactly_a_half_is_not_mainly() -> None:
+    # Half of a lies in x, which holds b: no merger. Half of y lies in a, which holds x: no split.
+    assert named("aaaa.bbbbbb", "..xxxxxxxxx", 0.8) == ({"a": "missed", "b": "poor"}, {"x": "poor"})
+    assert named("aaaaaaaa....", "xxxx..yyyy..", 0.8) == ({"a": "poor"}, {"x": "poor", "y": "spurious"})
+    # A pixel more, and they are.
+    assert named("aaaa.bbbbbb", ".xxxxxxxxxx", 0.8)[0] == {"a": "merged", "b": "merged"}
+    assert named("aaaaaaaa....", "xxxx.yyyy...", 0.8)[0] == {"a": "split"}
+
+
 def test_the_best_partner_is_told() -> None:
     found = error_kinds(line("aaaa..bb"), line("xxx.y..y"))
     np.testing.assert_allclose(found.truth_iou, [3 / 4, 1 / 3])
