@@ -13,7 +13,7 @@ from cytomask.data.check.object_faults import SAME_IOU, close_pairs, cut, sort_p
 from cytomask.instances import Instances
 
 #: Mending one thing may uncover another; so many rounds are made at most.
-_ROUNDS = 4
+_ROUNDS = 10
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,13 @@ def mend_objects(objects: Instances, crowd: Collection[int] = ()) -> tuple[Insta
     """
     done: dict[str, list[Mended]] = {}
     for _ in range(_ROUNDS):
-        before = len(objects), int(objects.areas().sum())
+        changed = False
         for step in (_drop_empty, _fill, _sort_pieces, _drop_doubles, _drop_specks):
             objects, one = step(objects, frozenset(crowd))
             if one is not None:
+                changed = True
                 done.setdefault(one.kind, []).append(one)
-        if before == (len(objects), int(objects.areas().sum())):
+        if not changed:
             break
     return objects, [one for several in done.values() for one in several]
 
