@@ -16,13 +16,12 @@ import argparse
 import contextlib
 import io
 import json
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from turns import take_turns
 
 from cytomask.evaluation.coco import coco_metrics
 from cytomask.evaluation.coco_settings import CocoSettings
@@ -167,18 +166,6 @@ def decode(truths: list[Instances], entries: list[dict[str, Any]]) -> list[Insta
     return decoded
 
 
-def take_turns(repeats: int, functions: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median seconds of each function, called in turn after one warm-up each."""
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for k in range(repeats + 1):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            if k:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
 def largest_difference(one: dict[str, float], other: dict[str, float]) -> float:
     values = [(one[name], other[name]) for name in NAMES]
     if any(np.isnan(a) != np.isnan(b) for a, b in values):
@@ -216,7 +203,7 @@ def main() -> None:
                 "pycocotools": lambda: by_pycocotools(truths, true, found, kind),  # noqa: B023
                 "faster": lambda: by_faster(truths, true, found, kind),  # noqa: B023
             }
-            seconds = take_turns(options.repeats, functions)
+            seconds = take_turns(options.repeats, **functions)
             figures = {k: np.nan if v is None else v for k, v in functions["codes"]().items() if k in NAMES}
             worst = max(largest_difference(figures, functions[peer]()) for peer in ("pycocotools", "faster"))
             times = " | ".join(f"{value:.3f} s ({value / seconds['codes']:.1f}x)" for value in seconds.values())

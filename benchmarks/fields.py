@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
-
 import numpy as np
 
 from cytomask.data.dataset import open_dataset
@@ -25,16 +21,3 @@ def field_of_nuclei(data: str, size: int = 1024) -> tuple[np.ndarray, np.ndarray
         image[y : y + 256, x : x + 256] = pixels
         labels[y : y + 256, x : x + 256] = np.where(truth > 0, truth + labels.max(), 0)
     return image, labels
-
-
-def take_turns(repeats: int, **functions: Callable[[], object]) -> dict[str, float]:
-    """Median seconds of each function, called in turn after one warm-up each, so that drift hits all alike."""
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for function in functions.values():
-        function()
-    for _ in range(repeats):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}

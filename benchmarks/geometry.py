@@ -13,9 +13,10 @@ import os
 from pathlib import Path
 
 import numpy as np
-from fields import field_of_nuclei, take_turns
+from fields import field_of_nuclei
 from stardist.geometry import star_dist
 from stardist.nms import non_maximum_suppression_inds
+from turns import take_turns
 
 from cytomask.geometry.object_distance import normalised_edt
 from cytomask.geometry.polygon_nms import polygon_nms

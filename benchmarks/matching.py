@@ -11,13 +11,11 @@ difference between their figures.
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from stardist.matching import matching, matching_dataset
+from turns import take_turns
 
 from cytomask.evaluation.matching import THRESHOLDS, Matching, match, mean_per_image, pooled
 from cytomask.formats.label_images import read_labels
@@ -34,19 +32,6 @@ def perturbed(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     moved = np.roll(labels, tuple(rng.integers(-3, 4, 2)), (0, 1))
     gone = [i for i in np.unique(moved) if i and rng.random() < 0.1]
     return np.where(np.isin(moved, gone), 0, moved)
-
-
-def take_turns(repeats: int, **functions: Callable[[], object]) -> dict[str, float]:
-    """Median seconds of each function, called in turn after one warm-up each."""
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for function in functions.values():
-        function()
-    for _ in range(repeats):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def largest_difference(truths: list[np.ndarray], predictions: list[np.ndarray], found: list[Matching]) -> float:

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fields import field_of_nuclei, take_turns
+from fields import field_of_nuclei
 from stardist_network import copy_to_keras, default_star, keras_stardist
+from turns import take_turns
 
 import cytomask
 from cytomask.evaluation.matching import match
