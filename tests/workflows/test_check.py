@@ -421,7 +421,7 @@ def test_coco_named_in_a_yaml_is_looked_at(coco: Path, tmp_path: Path) -> None:
 
 def test_every_kind_is_planted_somewhere() -> None:
     # What compares the objects with a model has tests of its own below.
-    elsewhere = {"model-diameter", "model-classes", "model-limits"}
+    elsewhere = {"model-diameter", "model-classes", "model-limits", "larger-than-patch"}
     assert set(KINDS) == set(PLANTED) | set(PLANTED_IN_COCO) | elsewhere
 
 
@@ -465,6 +465,24 @@ def test_objects_are_compared_with_a_model(clean: Path, tmp_path: Path) -> None:
     (found,) = check_data(root, model="nuclei").findings
     assert found.kind == "model-diameter"
     assert "--diameter 63" in found.todo
+
+
+def test_objects_too_large_for_a_patch_or_for_the_networks_view_are_told(clean: Path) -> None:
+    from cytomask.workflows.check_model import model_faults, patch_faults
+
+    assert patch_faults(np.full(50, 120.0)) == patch_faults(np.zeros(0)) == []
+    (found,) = patch_faults(np.full(50, 140.0))
+    assert (found.kind, "patches.size=320" in found.todo) == ("larger-than-patch", True)
+    # Of the same median as the model's own, but a tenth of them larger than it can see.
+    sizes = np.r_[np.full(90, 20.0), np.full(10, 900.0)]
+    assert "model-limits" in {one.kind for one in model_faults("nuclei", sizes, ("object",))}
+    assert "model-limits" not in {one.kind for one in model_faults("nuclei", np.full(50, 20.0), ("object",))}
+
+
+def test_settings_that_fit_the_objects_are_told(clean: Path) -> None:
+    chosen = check_data(clean).statistics["settings"]["star"]
+    assert len(chosen["settings"]) == len(chosen["reasons"])
+    assert chosen["settings"]["grid"] == 2
 
 
 def test_classes_that_a_model_does_not_know_are_told(coco: Path) -> None:

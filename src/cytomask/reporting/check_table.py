@@ -54,6 +54,7 @@ def print_report(report: CheckReport, console: Console | None = None, shown: int
     console.print(escape(f"{report.name}: {said}; {kinds} kind{'' if kinds == 1 else 's'} of check"), style="bold")
     if not report.findings:
         console.print("nothing was found")
+        _print_settings(console, report)
         return
     groups = [(key, list(members)) for key, members in groupby(report.findings, lambda f: (f.severity, f.kind))]
     table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
@@ -68,6 +69,15 @@ def print_report(report: CheckReport, console: Console | None = None, shown: int
     for (severity, kind), members in groups:
         if severity != "note" or counts["error"] + counts["warning"] == 0:
             _print_kind(console, report.kinds.get(kind, kind), severity, members, shown)
+    _print_settings(console, report)
+
+
+def _print_settings(console: Console, report: CheckReport) -> None:
+    """What training would choose for these objects."""
+    for family, chosen in report.statistics.get("settings", {}).items():
+        console.print(f"[bold]training a {escape(family)} model would choose[/]")
+        for reason in chosen["reasons"]:
+            console.print("  " + escape(reason), soft_wrap=True)
 
 
 def _print_kind(console: Console, title: str, severity: str, members: Sequence[Finding], shown: int) -> None:

@@ -16,7 +16,7 @@ from cytomask.data.check.kinds import TITLES, gravest_first
 from cytomask.data.check.set_faults import class_counts, diameters
 from cytomask.data.dataset import Dataset
 from cytomask.output import output_folder, replacing
-from cytomask.workflows.check_model import model_faults
+from cytomask.workflows.check_model import fitting_settings, model_faults, patch_faults
 from cytomask.workflows.check_pictures import Pictures
 from cytomask.workflows.examination import examine_data
 
@@ -85,9 +85,11 @@ def check_data(
     if dataset is None:
         report = CheckReport(path.stem, path, tuple(gravest_first(found)), TITLES, {})
     else:
+        sizes = diameters(examined)
+        found += patch_faults(sizes)
         if model is not None:
-            found += model_faults(model, diameters(examined), dataset.classes)
-        statistics = data_statistics(dataset, examined)
+            found += model_faults(model, sizes, dataset.classes)
+        statistics = {**data_statistics(dataset, examined), "settings": fitting_settings(sizes)}
         report = CheckReport(dataset.name, dataset.source, tuple(gravest_first(found)), TITLES, statistics)
     if folder is not None:
         _write(report, folder, Pictures([] if dataset is None else dataset.samples))

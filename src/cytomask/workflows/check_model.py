@@ -1,14 +1,17 @@
-"""Compare a data set's objects with what a model can find."""
+"""Compare a data set's objects with what a model can find, and say which settings fit them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cytomask.data.check.finding import Finding
 from cytomask.data.check.kinds import finding
+from cytomask.models.registry import FAMILIES, family_class
+from cytomask.workflows.experiment import PatchSection
 from cytomask.workflows.models import load_model
 
 #: Ratio of the median diameter to the model's, from which on it is told.
@@ -66,3 +69,44 @@ def model_faults(model: str | Path, diameters: np.ndarray, class_names: Sequence
             value=high * scale / halo,
         ))  # fmt: skip
     return found
+
+
+def fitting_settings(diameters: np.ndarray) -> dict[str, dict[str, Any]]:
+    """What training would choose for each model family, by the objects' sizes, with a reason for each choice.
+
+    Parameters
+    ----------
+    diameters
+        Equivalent diameters of all objects, in pixels.
+
+    Returns
+    -------
+    dict
+        For each family that chooses anything ``settings`` and ``reasons``; empty where there is no object.
+
+    Examples
+    --------
+    >>> fitting_settings(np.full(100, 20.0))["star"]["settings"]["grid"]
+    2
+    """
+    if not len(diameters):
+        return {}
+    p5, p50, p95 = (float(v) for v in np.percentile(diameters, [5, 50, 95]))
+    sizes = {"n_objects": float(len(diameters)), "diameter_p5": p5, "diameter_p50": p50, "diameter_p95": p95}
+    proposed = {family: family_class(family).propose_from_data(sizes) for family in FAMILIES}
+    return {name: {"settings": settings, "reasons": why} for name, (settings, why) in proposed.items() if settings}
+
+
+def patch_faults(diameters: np.ndarray) -> list[Finding]:
+    """Find objects that hardly fit into a training patch of the default size."""
+    side = int(PatchSection().size)
+    if not len(diameters) or float(np.percentile(diameters, 95)) <= side / 2:
+        return []
+    large = float(np.percentile(diameters, 95))
+    needed = -(-int(2 * large) // 64) * 64
+    return [finding(
+        "larger-than-patch",
+        f"objects of {large:.0f} px (95th percentile) rarely lie whole in a training patch of {side} px",
+        todo=f"train with --set patches.size={needed}, or with a rescale step that makes objects smaller",
+        value=large / side,
+    )]  # fmt: skip

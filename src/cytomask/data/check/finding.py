@@ -80,7 +80,8 @@ class CheckReport:
         Plain numbers and texts for JSON: ``images`` and ``objects`` (per split, under its name; under ``"all"``
         together), ``classes`` (objects per class and split), ``objects_per_image`` (min, median, max),
         ``diameter`` (percentiles p5, p25, p50, p75, p95 in pixels and a histogram: ``edges``, ``counts``),
-        ``dtypes``, ``channels``, ``shapes``, ``pixel_size``.
+        ``dtypes``, ``channels``, ``shapes``, ``pixel_size``; ``settings`` (for each model family the ``settings`` that
+        fit the objects' sizes, and the ``reasons``).
     """
 
     name: str

@@ -141,6 +141,8 @@ _TABLE: dict[str, Kind] = {
                        "make sure that one network sees both; consider a model for each size"),
     "tiny-objects": Kind("objects of very few pixels", "note",
                          "scale the images up (step rescale), or a network's grid will miss them"),
+    "larger-than-patch": Kind("objects that hardly fit into a training patch", "warning",
+                              "train with larger patches, or with a rescale step"),
     "model-diameter": Kind("objects of another size than the model's", "warning",
                            "predict with --diameter, so that images are scaled to the model's objects"),
     "model-classes": Kind("classes that the model does not know", "note", "train a model with these classes"),
