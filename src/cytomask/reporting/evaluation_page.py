@@ -22,13 +22,15 @@ from cytomask.reporting.evaluation_words import (
 )
 from cytomask.reporting.markup import Html, element, join
 from cytomask.reporting.page import Section, badge, counted, tile, write_page
-from cytomask.reporting.page_pictures import PictureBudget, left_out_note
+from cytomask.reporting.page_pictures import MOST_BYTES, PictureBudget, left_out_note
 from cytomask.reporting.parts_svg import hundred_dots, percent, shares_of_hundred, stacked_bar
 
 __all__ = ["EvaluationPicture", "write_evaluation_page"]
 
 #: So many figures stand at the top.
 _TILES = 4
+#: The part of the room for pictures that large ones may take.
+_LARGE_PART = 0.75
 _LEADS = {
     "curves": "The fit that is asked for grows to the right. A curve that stays high means tight outlines.",
     "errors": "Every object has one fate. A click on a picture shows it large.",
@@ -67,10 +69,11 @@ def write_evaluation_page(
     OutputError
         If the file cannot be written.
     """
-    budget = PictureBudget()
-    # The large pictures are what people come for: they get their room first, close views what is left of it.
+    # The large pictures are what people come for: they get most of the room, close views the rest.
+    budget = PictureBudget(int(_LARGE_PART * MOST_BYTES))
     small = {picture.name: thumb for picture in pictures if (thumb := thumbnail(picture, budget)) is not None}
     worst = _worst(pictures, budget)
+    budget.most = MOST_BYTES
     bodies = (
         ("errors", "What goes wrong", _error_kinds(metrics, pictures, budget)),
         ("worst", "The images that went worst", worst),

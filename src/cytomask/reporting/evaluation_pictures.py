@@ -135,12 +135,12 @@ def large_figure(picture: EvaluationPicture, name: str, budget: PictureBudget) -
         ("prediction", "Prediction", side_layer(shown.prediction, "prediction", grid=grid)),
         ("errors", "Errors", shown.errors(grid)),
     )
-    sources = [(key, title, budget.layer(codes, LAYER_PALETTE)) for key, title, codes in layers]
-    if base is None:
+    drawn = [(key, title, source) for key, title, codes in layers if (source := budget.layer(codes, LAYER_PALETTE))]
+    if base is None or len(drawn) < len(layers):
         return None
     return layered_figure(
         base,
-        [(key, title, source) for key, title, source in sources if source is not None],
+        drawn,
         grid.size(shown.truth.shape),
         f"{picture.name} with outlines of found, missed and false objects",
         name=name,

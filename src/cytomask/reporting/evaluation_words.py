@@ -172,15 +172,20 @@ def headline(metrics: Mapping[str, Any]) -> tuple[str, object]:
             f"The model finds {counted(n_pred, 'object')}: none of them is real." if n_pred else "Nor does the model."
         )
         return f"The truth holds no {things}", made_up
-    if not n_pred:
-        return f"The model finds none of {n_true:,} true {things}", "It found nothing at all."
+    if not at.get("recall"):
+        instead = (
+            f"It finds {counted(n_pred, 'object')}: none of them matches." if n_pred else "It found nothing at all."
+        )
+        return f"The model finds none of {n_true:,} true {things}", instead
     found = shares_of_hundred([at["recall"], 1 - at["recall"]])[0]
     fit = at.get("mean_matched_iou") or 0
-    parts: list[object] = []
-    if at["recall"]:
-        parts = ["Their outlines overlap the true ones by ", element("strong", percent(fit)), f" ({_fit_word(fit)}). "]
-    parts += ["Of 100 objects that it finds, ", _found_objects(metrics, at["precision"])]
-    return f"Of 100 true {things} the model finds {found}", join(parts)
+    fitting = element("strong", percent(fit))
+    words = [
+        "Their outlines overlap the true ones by ",
+        fitting,
+        f" ({_fit_word(fit)}). Of 100 objects that it finds, ",
+    ]
+    return f"Of 100 true {things} the model finds {found}", join([*words, _found_objects(metrics, at["precision"])])
 
 
 def _found_objects(metrics: Mapping[str, Any], precision: float) -> Html:
@@ -189,7 +194,10 @@ def _found_objects(metrics: Mapping[str, Any], precision: float) -> Html:
     total = sum(kinds.values())
     if not total or not kinds.get("spurious"):
         right, wrong = shares_of_hundred([precision, 1 - precision])
-        return join([f"{right} match a true one and ", element("strong", f"{wrong} do not"), "."])
+        if not wrong:
+            return join(["all match a true one."])
+        verb = "does" if wrong == 1 else "do"
+        return join([f"{right} match a true one and ", element("strong", f"{wrong} {verb} not"), "."])
     right, unreal, rest = shares_of_hundred([
         precision, kinds["spurious"] / total, max(0.0, 1 - precision - kinds["spurious"] / total)
     ])  # fmt: skip

@@ -21,6 +21,11 @@ _FEW_COLOURS = 32
 class PictureBudget:
     """Count the bytes of a page's pictures, and say when there is no room for more.
 
+    Parameters
+    ----------
+    most
+        So many bytes; it may be raised later.
+
     Examples
     --------
     >>> budget = PictureBudget(1000)
@@ -76,12 +81,14 @@ def encode_photo(picture: np.ndarray, max_side: int | None = None) -> tuple[byte
         scale = max_side / max(image.size)
         width, height = (max(1, round(side * scale)) for side in image.size)
         image = image.resize((width, height), Pillow.Resampling.LANCZOS)
-    file = BytesIO()
     if image.getcolors(_FEW_COLOURS) is not None:
+        file = BytesIO()
         image.save(file, "PNG", compress_level=6)
         return file.getvalue(), "png"
-    image.save(file, "JPEG", quality=_JPEG_QUALITY, subsampling=0, optimize=True)
-    return file.getvalue(), "jpeg"
+    # Pillow's own encoder gives up on noise in full colour.
+    from imagecodecs import jpeg8_encode
+
+    return bytes(jpeg8_encode(np.asarray(image), level=_JPEG_QUALITY, subsampling="444", optimize=True)), "jpeg"
 
 
 def encode_layer(codes: np.ndarray, palette: np.ndarray) -> bytes:

@@ -8,6 +8,9 @@ import numpy as np
 
 from cytomask.reporting.markup import Html, element
 
+#: Parts up to this, of 100, are none: what is left of a difference of two that are alike.
+_NOTHING = 1e-7
+
 
 def stacked_bar(parts: Sequence[tuple[str, int, str]], *, title: str) -> Html:
     """Draw one bar that is divided into parts.
@@ -97,7 +100,7 @@ def shares_of_hundred(parts: Sequence[float]) -> list[int]:
     """
     exact = 100 * np.asarray(parts, float)
     counts = np.floor(exact).astype(int)
-    counts[(exact > 0) & (counts == 0)] = 1
+    counts[(exact > _NOTHING) & (counts == 0)] = 1
     while counts.sum() != 100:
         # The one furthest from its share gives or takes.
         if counts.sum() < 100:
