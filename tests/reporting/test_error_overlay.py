@@ -111,6 +111,18 @@ def test_touching_true_objects_both_keep_their_dashes():
         assert _has(both, "missed")[_has(one, "missed")].all()
 
 
+def test_dashes_of_an_object_do_not_cut_one_in_its_notch():
+    labels = np.zeros((100, 120), np.int32)
+    labels[10:90, 10:30] = labels[70:90, 10:110] = 1
+    labels[20:60, 40:100] = 2
+    truth = Instances.from_labels(labels)
+    alone = [
+        error_layer(truth.take([k]), Instances.empty(truth.shape), np.array([4]), NOTHING, line_width=1) for k in (0, 1)
+    ]
+    both = error_layer(truth, Instances.empty(truth.shape), np.array([4, 4]), NOTHING, line_width=1)
+    assert np.array_equal(_has(both, "missed"), _has(alone[0], "missed") | _has(alone[1], "missed"))
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.permutations(range(5)), st.integers(0, 4), st.integers(0, 4))
 def test_order_of_objects_does_not_matter(order, first, second):
