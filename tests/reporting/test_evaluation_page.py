@@ -303,7 +303,11 @@ def test_layers_of_a_large_picture(tmp_path, metrics):
 
 
 def test_window_shows_a_part(tmp_path, metrics):
-    part = _picture(window=(32, 48, 52, 64)).cut_to_window()
+    picture = _picture(window=(32, 48, 52, 64))
+    page = _page(tmp_path, metrics, (), [picture])
+    assert picture_of(page.one("figure", "layered").all("img")[0]).shape == (80, 64, 4)
+    assert "shown: y 32 to 52, x 48 to 64" in page.one("ul", "chips").text
+    part = picture.cut_to_window()
     assert part.truth.shape == (20, 16)
     assert part.image.shape == (20, 16)
     assert part.truth.ids.tolist() == [20]
@@ -335,6 +339,8 @@ def test_close_views_are_of_several_images_and_not_of_one_place_twice():
     names = [view.split('class="name">')[1].split("<")[0] for view in views]
     assert len(names) == 6
     assert max(names.count(name) for name in names) == 2
+    # Where there is one image only, all are of this.
+    assert len(close_views(pictures[:1], "missed", PictureBudget())) == 6
 
 
 def test_picture_of_another_size_than_its_objects():

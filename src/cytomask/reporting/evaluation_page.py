@@ -250,4 +250,7 @@ def _chips(picture: EvaluationPicture) -> Html:
     for name, (title, _) in KINDS.items():
         if counts.get(name):
             chips.append(element("li", of.swatch(name), element("b", f"{counts[name]:,}"), f" {title.lower()}"))
+    if picture.window is not None:
+        y0, x0, y1, x1 = picture.window
+        chips.append(element("li", f"shown: y {y0:,} to {y1:,}, x {x0:,} to {x1:,}"))
     return element("ul", *chips, class_="chips")

@@ -27,7 +27,7 @@ from cytomask.reporting.page_pictures import PictureBudget, layered_figure, pict
 
 #: Longer side of the large pictures, and the side of close views and of thumbnails, in pixels.
 LARGE, CLOSE, THUMBNAIL = 1024, 288, 96
-#: So many close views of a kind, of which so many may be from one image.
+#: So many close views of a kind, of which so many may be from one image where there are enough others.
 VIEWS, VIEWS_PER_IMAGE = 6, 2
 #: Width of lines in close views, in their pixels.
 _CLOSE_LINE = 3
@@ -190,10 +190,11 @@ def _examples(
 ) -> Iterator[tuple[EvaluationPicture, tuple[int, int, int, int], str]]:
     """Pictures, windows and words of the worst examples, few from each picture, none shown twice."""
     candidates = [e for place, picture in enumerate(pictures) for e in _of_kind(place, picture, kind)]
+    of_one = max(VIEWS_PER_IMAGE, math.ceil(most / max(1, len(pictures))))
     taken: list[_Example] = []
     for example in sorted(candidates, key=lambda e: (-e.badness, e.picture, e.box)):
         same = [other for other in taken if other.picture == example.picture]
-        if len(same) >= VIEWS_PER_IMAGE or any(_overlap(example.box, other.box) for other in same):
+        if len(same) >= of_one or any(_overlap(example.box, other.box) for other in same):
             continue
         taken.append(example)
         if len(taken) == most:

@@ -282,8 +282,9 @@ def annotators(metrics: Mapping[str, Any]) -> Html | None:
         ]
         for one in pairs
     ]
-    said = element("div", chart, element("p", element("small", _ceiling(metrics))), class_="card")
-    return join([said, element("div", table(columns, rows, caption="Agreement between each two"), class_="under")])
+    said = element("div", element("h3", "The ceiling"), element("p", _ceiling(metrics)), class_="card titled")
+    cards = element("div", element("div", chart, class_="card"), said, class_="columns")
+    return join([cards, element("div", table(columns, rows, caption="Agreement between each two"), class_="under")])
 
 
 def _ceiling(metrics: Mapping[str, Any]) -> str:
