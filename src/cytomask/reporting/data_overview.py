@@ -43,6 +43,7 @@ def data_overview(statistics: Mapping[str, Any]) -> Html:
         _classes(statistics.get("classes")),
         _per_image(per_image) if isinstance(per_image, Mapping) else None,
         _facts(statistics),
+        *(_settings(str(family), chosen) for family, chosen in statistics.get("settings", {}).items()),
     ]
     return element("div", *(element("div", body, class_="card") for body in bodies if body), class_="columns pair")
 
@@ -94,6 +95,16 @@ def _classes(classes: Any) -> Html | None:
     ]
     listing = table(columns, rows, caption="Objects of each class")
     return element("div", element("h3", "Classes"), listing, class_="titled")
+
+
+def _settings(family: str, chosen: Mapping[str, Any]) -> Html | None:
+    """What training would choose for a family of models, and why."""
+    reasons = chosen.get("reasons")
+    if not reasons:
+        return None
+    listed = element("ul", *(element("li", str(reason)) for reason in reasons))
+    title = f"What training a {family} model would choose"
+    return element("div", element("h3", title), listed, class_="titled")
 
 
 def _per_image(per_image: Mapping[str, Any]) -> Html | None:
