@@ -19,7 +19,7 @@ from cytomask.models.bundle import Bundle
 from cytomask.models.devices import choose_device
 from cytomask.models.proposals import Proposals
 from cytomask.models.segmenter import Postprocess, Segmenter
-from cytomask.prediction.devices import choose_precision, out_of_memory
+from cytomask.prediction.devices import choose_precision, give_back_memory, out_of_memory
 from cytomask.prediction.diameter import estimate_diameter
 from cytomask.prediction.prepare import PreparedImage, prepare_image, scale_to_diameter, unknown_diameter
 from cytomask.prediction.spool import Spool
@@ -316,6 +316,8 @@ class Predictor:
                 for tile, found in zip(batch, self._run(windows, postprocess)):
                     found = found.shifted(*tile.read[:2])
                     yield places[tile], found.take(tile.owns(found.points))
+                if len(batches) > 1:
+                    give_back_memory()
 
     def _run(self, windows: np.ndarray, postprocess: Postprocess) -> list[Proposals]:
         with (
