@@ -492,6 +492,51 @@ def test_classes_that_a_model_does_not_know_are_told(coco: Path) -> None:
 # The report
 
 
+def test_images_of_single_cells_are_not_called_alike(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[-32:32, -32:32]
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for k in range(12):
+        cell = np.hypot((y - rng.normal()) * rng.uniform(0.9, 1.1), x - rng.normal()) < rng.uniform(14, 20)
+        name = f"{'train' if k < 8 else 'val'}_{k}.png"
+        light = gaussian_filter(20 + 100.0 * cell, 1) + rng.normal(0, 5, cell.shape)
+        write_png(tmp_path / "images" / name, light.clip(0, 255).astype(np.uint8))
+        write_labels(tmp_path / "labels" / name, cell.astype(np.int32))
+    assert kinds(check_data(tmp_path)) == set()
+    # A brighter copy still is.
+    edit_image(tmp_path, lambda image: (image * 1.4).astype(np.uint8), "train_0")
+    shutil.copy(tmp_path / "labels" / "train_0.png", tmp_path / "labels" / "val_20.png")
+    write_png(tmp_path / "images" / "val_20.png", (image_of(tmp_path, "train_0") * 0.6).astype(np.uint8))
+    assert kinds(check_data(tmp_path)) == {"near-duplicate"}
+
+
+def test_sparse_and_large_ids_are_no_matter(clean: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(clean, tmp_path / "set")
+    labels = read_labels(root / "labels" / "im0.png")
+    (root / "labels" / "im0.png").unlink()
+    write_labels(root / "labels" / "im0.tif", np.where(labels, 2**31 - 20 + labels, 0).astype(np.int32))
+    assert kinds(check_data(root)) == {"ids-not-contiguous"}
+
+
+def test_crowd_regions_are_no_large_objects(coco: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(coco, tmp_path / "set")
+    document = json.loads((root / "train.json").read_text())
+    sides = [0, 0, WIDTH, 0, WIDTH, HEIGHT, 0, HEIGHT]
+    for image in document["images"]:
+        for _ in range(3):
+            number = len(document["annotations"]) + 1
+            document["annotations"].append({
+                "id": number, "image_id": image["id"], "category_id": 1, "iscrowd": 1, "segmentation": [sides],
+                "bbox": [0, 0, WIDTH, HEIGHT], "area": WIDTH * HEIGHT,
+            })  # fmt: skip
+    (root / "train.json").write_text(json.dumps(document))
+    report, before = check_data(root), check_data(coco)
+    assert kinds(report) == set()
+    for told in ("objects", "classes", "diameter"):
+        assert report.statistics[told] == before.statistics[told]
+
+
 def test_splits_are_told_apart(clean: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(clean, tmp_path / "set"))
     edit_labels(root, speck, "im0")

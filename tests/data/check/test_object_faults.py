@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from cytomask.data.check.anatomy import describe_objects
 from cytomask.data.check.finding import Finding
+from cytomask.data.check.mend import mend_objects
 from cytomask.data.check.object_faults import object_faults
 from cytomask.instances import Instances
 
@@ -97,3 +100,24 @@ def test_windows_show_the_place_and_stay_inside() -> None:
     y0, x0, y1, x1 = faults(labels)["holes"].window  # type: ignore[misc]
     assert 0 <= y0 <= y < y1 <= labels.shape[0]
     assert 0 <= x0 <= x < x1 <= labels.shape[1]
+
+
+def test_a_ring_around_another_object_is_no_outline() -> None:
+    y, x = np.mgrid[:120, :120]
+    near = np.hypot(y % 40 - 20, x % 40 - 20)
+    number = 1 + y // 40 * 3 + x // 40
+    labels = np.where(near < 10, 9 + number, np.where(near < 14, number, 0)).astype(np.int32)
+    assert faults(labels) == {}
+    assert set(faults(np.where(labels > 9, 0, labels))) == {"outlines-only"}
+
+
+def test_small_objects_of_a_class_of_their_own_are_no_specks() -> None:
+    labels = np.zeros((200, 200), np.int32)
+    for k in range(4):
+        labels[10:60, 48 * k + 2 : 48 * k + 42] = k + 1
+    labels[100:103, 50:53], labels[120:123, 90:93] = 5, 6
+    objects = Instances.from_labels(labels)
+    assert [f.kind for f in object_faults(objects, describe_objects(objects))] == ["specks"]
+    organelles = replace(objects, classes=np.array([1, 1, 1, 1, 2, 2], np.int32), class_names=("cell", "granule"))
+    assert object_faults(organelles, describe_objects(organelles)) == []
+    assert mend_objects(organelles)[1] == []

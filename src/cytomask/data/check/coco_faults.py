@@ -266,7 +266,9 @@ def _fits(box: tuple[float, float, float, float], reach: tuple[float, float, flo
 
 def _clipped(window: tuple[int, int, int, int], size: tuple[int, int]) -> tuple[int, int, int, int] | None:
     y0, x0, y1, x1 = (min(max(v, 0), limit) for v, limit in zip(window, (*size, *size)))
-    return (max(y0 - 16, 0), max(x0 - 16, 0), min(y1 + 16, size[0]), min(x1 + 16, size[1])) if y1 > y0 < x1 else None
+    if y1 <= y0 or x1 <= x0:
+        return None
+    return max(y0 - 16, 0), max(x0 - 16, 0), min(y1 + 16, size[0]), min(x1 + 16, size[1])
 
 
 def _message(kind: str, ids: Sequence[int], worst: float) -> str:

@@ -47,8 +47,8 @@ class Examined:
         Measures of the objects; None if they cannot be read.
     classes
         int32 ``(N,)``: class ids of the objects.
-    crowd
-        How many crowd regions there are.
+    single
+        bool ``(N,)``: objects that are not crowd regions.
     alignment
         How outlines lie on edges; None where that cannot be told.
     annotation_digest
@@ -60,14 +60,14 @@ class Examined:
     pixels: PixelFacts | None = None
     anatomy: Anatomy | None = None
     classes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
-    crowd: int = 0
+    single: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     alignment: Alignment | None = None
     annotation_digest: str = ""
 
     @property
     def n_objects(self) -> int:
         """How many objects there are, crowd regions left out."""
-        return 0 if self.anatomy is None else len(self.anatomy) - self.crowd
+        return int(self.single.sum())
 
 
 def examine(sample: Sample) -> Examined:
@@ -112,7 +112,8 @@ def examine(sample: Sample) -> Examined:
         alignment = align(grey, objects)
         found += _against_image(alignment, grey, objects, bool(crowd), of_labels)
     return Examined(
-        sample, tuple(found), pixels, anatomy, objects.classes, len(crowd), alignment, _digest(objects)
+        sample, tuple(found), pixels, anatomy, objects.classes, ~np.isin(objects.ids, list(crowd)), alignment,
+        _digest(objects),
     )  # fmt: skip
 
 
@@ -199,7 +200,8 @@ def _against_image(
         )]  # fmt: skip
     if has_crowd:
         return []
-    blobs = forgotten_objects(grey, objects.to_labels(np.int32))
+    # Ids may be as large as they like; a table of areas by number may not.
+    blobs = forgotten_objects(grey, objects.renumbered().to_labels(np.int32))
     if not blobs:
         return []
     y0, x0, y1, x1 = blobs[0].window

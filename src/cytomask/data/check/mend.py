@@ -9,7 +9,15 @@ import numpy as np
 
 from cytomask.data.check.anatomy import describe_objects, fill
 from cytomask.data.check.kinds import many
-from cytomask.data.check.object_faults import SAME_IOU, close_pairs, cut, sort_pieces, speck_positions, union_of
+from cytomask.data.check.object_faults import (
+    SAME_IOU,
+    close_pairs,
+    cut,
+    sort_pieces,
+    speck_positions,
+    union_of,
+    usual_areas,
+)
 from cytomask.instances import Instances
 
 #: Mending one thing may uncover another; so many rounds are made at most.
@@ -115,13 +123,13 @@ def _sort_pieces(objects: Instances, crowd: frozenset[int]) -> tuple[Instances, 
     several = set(np.flatnonzero(plain & (anatomy.pieces > 1)).tolist())
     if not several:
         return objects, None
-    usual, union = float(np.median(anatomy.areas[plain])), union_of(objects, plain)
+    usual, union = usual_areas(objects, plain), union_of(objects, plain)
     crops, origins, index, ids = [], [], [], []
     new_id, stray, parted, touched = int(objects.ids.max()) + 1, 0, 0, []
     for i in range(len(objects)):
         crop, origin = objects.mask(i), (int(objects.windows[i, 0]), int(objects.windows[i, 1]))
         others = cut(union, objects.windows[i]) & ~crop
-        own, crumbs = sort_pieces(crop, usual, others)[:2] if i in several else ([], [])
+        own, crumbs = sort_pieces(crop, usual[i], others)[:2] if i in several else ([], [])
         for piece in (*own, *crumbs):
             crop = crop & ~piece
         crops.append(crop)
@@ -165,7 +173,7 @@ def _drop_specks(objects: Instances, crowd: frozenset[int]) -> tuple[Instances, 
     anatomy, plain = describe_objects(objects), _plain(objects, crowd)
     if not plain.any():
         return objects, None
-    specks = speck_positions(anatomy, plain, float(np.median(anatomy.areas[plain])))
+    specks = speck_positions(anatomy, plain, usual_areas(objects, plain))
     if not len(specks):
         return objects, None
     keep = np.ones(len(objects), bool)

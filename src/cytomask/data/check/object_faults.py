@@ -69,14 +69,23 @@ def object_faults(objects: Instances, anatomy: Anatomy, crowd: Collection[int] =
     plain = ~np.isin(anatomy.ids, list(crowd)) & (anatomy.areas > 0)
     if not plain.any():
         return []
-    usual = float(np.median(anatomy.areas[plain]))
+    usual = usual_areas(objects, plain)
     makers = (_pieces, _specks, _holes, _merged)
     found = [one for make in makers for one in make(objects, anatomy, plain, usual, about)]
     return found + list(_doubles(objects, plain, about))
 
 
-def speck_positions(anatomy: Anatomy, plain: np.ndarray, usual: float) -> np.ndarray:
-    """Positions of objects that are specks beside the others of their image."""
+def usual_areas(objects: Instances, plain: np.ndarray) -> np.ndarray:
+    """The median area of the chosen objects of each object's class, float64 ``(N,)``: granules are no small cells."""
+    areas, usual = objects.areas(), np.ones(len(objects))
+    for c in np.unique(objects.classes[plain]):
+        of_class = objects.classes == c
+        usual[of_class] = np.median(areas[of_class & plain])
+    return usual
+
+
+def speck_positions(anatomy: Anatomy, plain: np.ndarray, usual: np.ndarray) -> np.ndarray:
+    """Positions of objects that are specks beside the others of their class in the image."""
     small = (anatomy.areas <= SPECK_PIXELS) & (anatomy.areas < SPECK_SHARE * usual) & ~anatomy.touching
     return np.flatnonzero(plain & small)
 
@@ -121,20 +130,16 @@ def union_of(objects: Instances, plain: np.ndarray) -> np.ndarray:
     return union
 
 
-def is_ring(anatomy: Anatomy) -> np.ndarray:
-    """Which objects are outlines rather than masks."""
-    return anatomy.holes > RING_SHARE * (anatomy.areas + anatomy.holes)
-
-
 def _pieces(
-    objects: Instances, anatomy: Anatomy, plain: np.ndarray, usual: float, about: dict[str, Any]
+    objects: Instances, anatomy: Anatomy, plain: np.ndarray, usual: np.ndarray, about: dict[str, Any]
 ) -> Iterator[Finding]:
     scattered, crumbly, widest, stray = [], [], 0.0, 0
     several = np.flatnonzero(plain & (anatomy.pieces > 1)).tolist()
     union = union_of(objects, plain) if several else None
     for i in several:
         mask = objects.mask(i)
-        own, crumbs, gaps = sort_pieces(mask, usual, None if union is None else cut(union, objects.windows[i]) & ~mask)
+        others = None if union is None else cut(union, objects.windows[i]) & ~mask
+        own, crumbs, gaps = sort_pieces(mask, usual[i], others)
         if own:
             scattered.append(i)
             widest = max(widest, *gaps)
@@ -158,14 +163,14 @@ def _pieces(
 
 
 def _specks(
-    objects: Instances, anatomy: Anatomy, plain: np.ndarray, usual: float, about: dict[str, Any]
+    objects: Instances, anatomy: Anatomy, plain: np.ndarray, usual: np.ndarray, about: dict[str, Any]
 ) -> Iterator[Finding]:
     specks = speck_positions(anatomy, plain, usual)
     if len(specks):
         largest = int(anatomy.areas[specks].max())
         yield finding(
             "specks",
-            f"{many(len(specks), 'object')} of at most {largest} px, where the median has {usual:.0f} px",
+            f"{many(len(specks), 'object')} of at most {largest} px, where the median has {usual[specks].max():.0f} px",
             objects=anatomy.ids[specks], window=_around(anatomy, specks, objects.shape), value=len(specks), **about,
         )  # fmt: skip
 
@@ -174,10 +179,11 @@ def _holes(
     objects: Instances,
     anatomy: Anatomy,
     plain: np.ndarray,
-    usual: float,  # noqa: ARG001
+    usual: np.ndarray,  # noqa: ARG001
     about: dict[str, Any],
 ) -> Iterator[Finding]:
-    rings = plain & is_ring(anatomy)
+    empty = _empty_holes(objects, anatomy, plain)
+    rings = empty > RING_SHARE * (anatomy.areas + empty)
     if rings.sum() >= max(2, 0.5 * plain.sum()):
         chosen = np.flatnonzero(rings)
         yield finding(
@@ -185,18 +191,8 @@ def _holes(
             objects=anatomy.ids[chosen], window=_around(anatomy, chosen, objects.shape), value=len(chosen), **about,
         )  # fmt: skip
         return
-    holed = np.flatnonzero(plain & (anatomy.holes > 0))
-    if len(holed):
-        # What another object fills is no hole in the annotation.
-        union = union_of(objects, plain)
-        lost_of = dict.fromkeys(holed.tolist(), 0)
-        # The innermost first: its hole is not one of those around it.
-        for i in sorted(lost_of, key=lambda i: int(anatomy.areas[i])):
-            mask, there = objects.mask(i), cut(union, objects.windows[i])
-            lost_of[i] = int((hole := fill(mask) & ~there).sum())
-            there |= hole
-        empty = np.array(list(lost_of.values()))
-        holed, empty = holed[empty > 0], empty[empty > 0]
+    holed = np.flatnonzero(empty)
+    empty = empty[holed]
     if len(holed):
         lost = int(empty.sum())
         grave = _grave(len(holed), plain) or bool((empty > GRAVE_HOLE * anatomy.areas[holed]).any())
@@ -205,6 +201,21 @@ def _holes(
             severity="warning" if grave else "note", objects=anatomy.ids[holed],
             window=_around(anatomy, holed[np.argsort(-empty)], objects.shape), value=lost, **about,
         )  # fmt: skip
+
+
+def _empty_holes(objects: Instances, anatomy: Anatomy, plain: np.ndarray) -> np.ndarray:
+    """Pixels of each object's holes, int64 ``(N,)``; what another object fills is no hole in the annotation."""
+    empty = np.zeros(len(objects), np.int64)
+    holed = np.flatnonzero(plain & (anatomy.holes > 0))
+    if len(holed):
+        union = union_of(objects, plain)
+        # The innermost first: its hole is not one of those around it.
+        for i in holed[np.argsort(anatomy.areas[holed], kind="stable")].tolist():
+            there = cut(union, objects.windows[i])
+            hole = fill(objects.mask(i)) & ~there
+            empty[i] = int(hole.sum())
+            there |= hole
+    return empty
 
 
 def _grave(count: int, plain: np.ndarray) -> bool:
@@ -219,16 +230,19 @@ def cut(image: np.ndarray, window: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 def _merged(
-    objects: Instances, anatomy: Anatomy, plain: np.ndarray, usual: float, about: dict[str, Any]
+    objects: Instances, anatomy: Anatomy, plain: np.ndarray, usual: np.ndarray, about: dict[str, Any]
 ) -> Iterator[Finding]:
-    whole = plain & ~anatomy.touching & (anatomy.areas > SPECK_PIXELS)
-    if whole.sum() < ENOUGH or (anatomy.solidity[whole] >= CONVEX).mean() < CONVEX_SHARE:
-        return
+    convex = np.zeros(len(objects), bool)
+    for c in np.unique(objects.classes[plain]):
+        of_class = objects.classes == c
+        whole = plain & of_class & ~anatomy.touching & (anatomy.areas > SPECK_PIXELS)
+        if whole.sum() >= ENOUGH and (anatomy.solidity[whole] >= CONVEX).mean() >= CONVEX_SHARE:
+            convex |= of_class
     one = anatomy.largest > 0.9 * anatomy.areas
-    large = plain & one & (anatomy.areas > MERGED_AREA * usual) & (anatomy.solidity < MERGED_SOLIDITY)
-    suspects = [i for i in np.flatnonzero(large).tolist() if lobes(objects.mask(i), usual) >= 2]
+    large = plain & convex & one & (anatomy.areas > MERGED_AREA * usual) & (anatomy.solidity < MERGED_SOLIDITY)
+    suspects = [i for i in np.flatnonzero(large).tolist() if lobes(objects.mask(i), usual[i]) >= 2]
     if suspects:
-        times = float(anatomy.areas[suspects].max()) / usual
+        times = float((anatomy.areas[suspects] / usual[suspects]).max())
         yield finding(
             "merged-objects",
             f"{many(len(suspects), 'object looks', 'objects look')} like two or more grown together: up to {times:.1f} "

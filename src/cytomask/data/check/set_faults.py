@@ -42,9 +42,9 @@ def set_faults(examined: Sequence[Examined], class_names: Sequence[str]) -> list
 
 
 def diameters(examined: Sequence[Examined]) -> np.ndarray:
-    """Diameters of the circles with the objects' areas, in pixels."""
-    parts = [np.sqrt(4 / np.pi * e.anatomy.areas[e.anatomy.areas > 0]) for e in examined if e.anatomy is not None]
-    return np.concatenate(parts) if parts else np.zeros(0)
+    """Diameters of the circles with the objects' areas, in pixels; crowd regions are left out."""
+    parts = [e.anatomy.areas[e.single & (e.anatomy.areas > 0)] for e in examined if e.anatomy is not None]
+    return np.sqrt(4 / np.pi * np.concatenate([np.zeros(0), *parts]))
 
 
 def _readable(examined: Sequence[Examined]) -> list[tuple[Examined, PixelFacts]]:
@@ -235,10 +235,10 @@ def _by(examined: Sequence[Examined], key: Callable[[Examined], str | None]) -> 
 
 
 def class_counts(examined: Sequence[Examined], class_names: Sequence[str]) -> np.ndarray:
-    """Objects of each class, int64 ``(classes,)``."""
+    """Objects of each class, int64 ``(classes,)``; crowd regions are left out."""
     counts = np.zeros(len(class_names), np.int64)
     for one in examined:
-        counts += np.bincount(one.classes - 1, minlength=len(class_names))[: len(class_names)]
+        counts += np.bincount(one.classes[one.single] - 1, minlength=len(class_names))[: len(class_names)]
     return counts
 
 
@@ -246,7 +246,8 @@ def _classes(examined: Sequence[Examined], class_names: Sequence[str]) -> Iterat
     counts = class_counts(examined, class_names)
     if len(class_names) < 2 or not counts.sum():
         return
-    unused = [name for name, count in zip(class_names, counts) if not count]
+    used = {int(c) for one in examined for c in np.unique(one.classes)}
+    unused = [name for k, name in enumerate(class_names, start=1) if k not in used]
     if unused:
         yield finding("unused-category", f"no object of {', '.join(unused)}", value=len(unused))
     some = counts[counts > 0]

@@ -21,6 +21,8 @@ SOURCES = re.compile(
 )
 #: A column with at most so many values divides the images into groups.
 MOST_GROUPS = 12
+#: Images of fewer objects have so little of a pattern that any two may be alike; they must correlate so much.
+PATTERN_OBJECTS, ALIKE_WITHOUT = 3, 0.995
 #: Groups are unevenly spread if a split's share is so far off, and chance does so less often than this.
 SHARE_OFF, CHANCE = 0.15, 1e-3
 
@@ -79,6 +81,8 @@ def duplicates(examined: Sequence[Examined]) -> Iterator[Finding]:
     for i, j, value, how in pairs:
         a, b = images[i][0], images[j][0]
         if (id(a), id(b)) in copies:
+            continue
+        if min(a.n_objects, b.n_objects) < PATTERN_OBJECTS and value < ALIKE_WITHOUT:
             continue
         across = a.sample.split != b.sample.split
         last = _outside_training([a, b])
