@@ -266,6 +266,8 @@ def test_a_wrong_format_names_the_nearest(tmp_path, images):
         convert_annotations(source, tmp_path / "x", to_format="imagej-roi")
     with pytest.raises(ConfigError, match="does not tell its format"):
         convert_annotations(source, tmp_path / "x.zebra")
+    with pytest.raises(ConfigError, match="name a folder, and --to qupath"):
+        convert_annotations(source, tmp_path / "x.geojson")
 
 
 def test_annotations_of_no_format_are_described(tmp_path):

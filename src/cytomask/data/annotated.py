@@ -14,6 +14,7 @@ from cytomask.errors import DataError
 from cytomask.formats.annotation import AnnotationSet
 from cytomask.formats.annotation_formats import ANNOTATION_FORMATS
 from cytomask.formats.image_finder import ImageFinder
+from cytomask.formats.limits import check_label_image
 from cytomask.formats.open_annotations import open_annotations, recognise_format, usual_places
 from cytomask.label_layers import LabelLayers
 from cytomask.progress import say
@@ -44,6 +45,7 @@ class AnnotationSource:
         """Read the annotation, its classes numbered as ``class_names`` are."""
         annotation = self.annotations.read(self.name)
         objects = annotation.instances
+        check_label_image(objects.shape, self.name)
         classes = [self.class_ids[c - 1] for c in objects.classes.tolist()]
         objects = replace(objects, classes=classes, class_names=tuple(class_names))  # type: ignore[arg-type]
         return LabelLayers.from_instances(objects, annotation.crowd)

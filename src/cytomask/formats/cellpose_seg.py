@@ -25,6 +25,7 @@ from cytomask.formats.image_copies import copy_as_it_is
 from cytomask.formats.image_finder import ImageFinder, plain_name
 from cytomask.formats.label_files import image_beside
 from cytomask.formats.label_images import as_label_numbers
+from cytomask.formats.limits import check_label_image
 from cytomask.formats.losses import UNNAMED
 from cytomask.formats.pickle_parts import PickleError, read_parts
 from cytomask.formats.pickle_writing import pickle_in_array
@@ -114,6 +115,7 @@ def write_annotations(path: Path, annotations: Iterable[Annotation], classes: Se
         files = FilesOfImages(folder, ENDING)
         for annotation in annotations:
             target = files.path(annotation.name)
+            check_label_image(annotation.instances.shape, annotation.name)
             stem = target.name.removesuffix(ENDING)
             told = annotation.image.name if annotation.image is not None else annotation.file_name or "image.tif"
             suffix = told[len(plain_name(told)) :] if told.startswith(plain_name(told)) else ""

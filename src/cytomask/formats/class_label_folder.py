@@ -28,6 +28,8 @@ from cytomask.formats.image_copies import copy_as_tiff
 from cytomask.formats.image_finder import ImageFinder, plain_name
 from cytomask.formats.images import check_file, file_kind, read_file
 from cytomask.formats.label_images import LABEL_SUFFIXES, as_label_numbers, write_labels
+from cytomask.formats.limits import check_label_image
+from cytomask.formats.tiff_structure import check_tiff_structure
 from cytomask.instances import Instances
 from cytomask.output import new_folder
 
@@ -152,6 +154,7 @@ def write_annotations(path: Path, annotations: Iterable[Annotation], classes: Se
             place.mkdir(exist_ok=True)  # the image "a/b" may have been before "a"
             known = copy_as_tiff(annotation, place / f"{_IMAGE}.tif")
             objects = annotation.instances
+            check_label_image(objects.shape, annotation.name)
             for number in np.unique(objects.classes).tolist() or ([] if known else [1]):
                 of_class = objects.take(objects.classes == number)
                 write_labels(place / f"class{number}.tif", of_class.to_labels())
@@ -207,9 +210,10 @@ def _has_more_axes(path: Path) -> bool:
     try:
         if file_kind(path) != "TIFF":
             return False
+        check_tiff_structure(path)
         with tifffile.TiffFile(path) as tif:
             return tif.series[0].ndim > 2
-    except (CytomaskError, tifffile.TiffFileError, IndexError, OSError, ValueError):
+    except Exception:  # whatever a damaged header raises
         return False
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from cytomask.errors import DataError, LabelError
 from cytomask.formats.annotation import Annotation
-from cytomask.formats.coco_objects import as_key, drawable, many, mask_size, read_objects, told_size
+from cytomask.formats.coco_objects import as_key, by_number, drawable, many, mask_size, read_objects, told_size
 from cytomask.formats.image_finder import ImageFinder, plain_name
 from cytomask.formats.json_elements import Element, JsonFile
 
@@ -260,12 +260,12 @@ class _Pass:
         """Classes from 1 in the order of the file's ids, with names of which no two are alike."""
         names = self.category_names
         if not names:
-            keys = sorted((k for k in self.used if k is not None), key=_by_number)
+            keys = sorted((k for k in self.used if k is not None), key=by_number)
             if len(keys) <= 1:
                 return dict.fromkeys(keys, 1), ("object",)
             self.notes.append(f"the file does not name its categories {', '.join(keys)}: they are called by number")
             names = {key: f"class {key}" for key in keys}
-        keys = sorted(names, key=_by_number)
+        keys = sorted(names, key=by_number)
         often = Counter(names.values())
         chosen = tuple(names[k] if often[names[k]] == 1 else f"{names[k]} ({k})" for k in keys)
         if keys != [str(i + 1) for i in range(len(keys))]:
@@ -319,7 +319,3 @@ class _Pass:
             keys = sorted(self.other_keys)
             told.append(f"not used of the annotations: {', '.join(keys[:8])}{' …' if len(keys) > 8 else ''}")
         return told
-
-
-def _by_number(key: str) -> tuple[int, int, str]:
-    return (0, int(key), key) if key.isascii() and key.isdigit() else (1, 0, key)

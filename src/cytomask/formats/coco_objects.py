@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -9,10 +11,10 @@ from typing import Any, Literal
 import numpy as np
 
 from cytomask.errors import LabelError
+from cytomask.formats.limits import is_possible_size
+from cytomask.formats.object_parts import as_score
 from cytomask.instances import Instances
 
-#: An image of more pixels is surely a mistake.
-MOST_PIXELS = 2**33
 #: A box of the file is believed where no side is farther than this from the outline's or the mask's own, in pixels.
 NEAR = 2.0
 Boxes = Literal["near", "given", "masks"]
@@ -44,6 +46,17 @@ def as_key(value: Any) -> str | None:
     return str(value).strip()
 
 
+def by_number(key: str) -> tuple[int, str]:
+    """What ids are sorted by: numbers by their size, before all others.
+
+    Examples
+    --------
+    >>> sorted(["b", "10", "9", "a"], key=by_number)
+    ['9', '10', 'a', 'b']
+    """
+    return (len(key.lstrip("0")), key.lstrip("0")) if key.isascii() and key.isdigit() else (sys.maxsize, key)
+
+
 def as_count(value: Any) -> int | None:
     """A whole number above 0, also as text or as a float; None for anything else.
 
@@ -69,11 +82,8 @@ def told_size(entry: Mapping[str, Any], where: str) -> tuple[int, int] | None:
     height, width = as_count(entry.get("height")), as_count(entry.get("width"))
     if height is None or width is None:
         return None
-    if height * width > MOST_PIXELS:
-        raise LabelError(
-            "the size of an image is impossible", where=where, found=f"height {height}, width {width}",
-            expected=f"at most {MOST_PIXELS} pixels",
-        )  # fmt: skip
+    if not is_possible_size(height, width):
+        raise LabelError("the size of an image is impossible", where=where, found=f"height {height}, width {width}")
     return height, width
 
 
@@ -184,7 +194,15 @@ def read_objects(
             shape, shapes, classes=classes, scores=_scores(entries, where), ids=ids, class_names=class_names
         )
     except LabelError as error:
-        raise _of_one(shapes, shape, entries, where) or error from error
+        # The error names the place in the list: "segmentations[3]", or a piece of it.
+        found = re.match(r"\w+\[(\d+)\]", str(error.where))
+        name = ""
+        if found is not None:
+            number = int(found[1])
+            name = f", annotation {entries[number].get('id', f'number {number + 1} of the image')}"
+        raise LabelError(
+            error.what, where=f"{where}{name}", found=error.found, expected=error.expected, fix=error.fix
+        ) from error
     given = np.array([_box(entry, boxes) for entry in entries], np.float64).reshape(-1, 4)
     tight = objects.boxes.astype(np.float64)
     known = np.isfinite(given).all(1) & (given[:, 2] > given[:, 0]) & (given[:, 3] > given[:, 1])
@@ -199,7 +217,7 @@ def _scores(entries: Sequence[Mapping[str, Any]], where: str) -> list[float]:
     scores = [entry.get("score", 1.0) for entry in entries]
     scores = [1.0 if score is None else score for score in scores]
     for entry, score in zip(entries, scores):
-        if isinstance(score, bool) or not isinstance(score, int | float) or not abs(score) < 3e38:
+        if as_score(score) is None:
             raise LabelError(
                 "the score of an annotation is no number", where=f"{where}, annotation {entry.get('id', '?')}",
                 found=repr(score)[:40],
@@ -207,27 +225,11 @@ def _scores(entries: Sequence[Mapping[str, Any]], where: str) -> list[float]:
     return scores
 
 
-def _of_one(
-    shapes: Sequence[Any], shape: tuple[int, int], entries: Sequence[Mapping[str, Any]], where: str
-) -> LabelError | None:
-    """Find the annotation that cannot be drawn, and say which it is."""
-    for i, one in enumerate(shapes):
-        try:
-            Instances.from_coco(shape, [one])
-        except LabelError as error:
-            name = entries[i].get("id", f"number {i + 1} of the image")
-            return LabelError(
-                error.what, where=f"{where}, annotation {name}", found=error.found, expected=error.expected,
-                fix=error.fix,
-            )  # fmt: skip
-    return None
-
-
 def _reach(shape: Any) -> list[float]:
     """The box ``(y0, x0, y1, x1)`` around the points of polygons; not a number for other shapes."""
     if isinstance(shape, Mapping):
         return [np.nan] * 4
-    points = np.concatenate([np.reshape(piece, (-1, 2)) for piece in shape])
+    points = np.concatenate([np.reshape(np.asarray(piece, np.float64), (-1, 2)) for piece in shape])
     low, high = points.min(0), points.max(0)
     return [float(v) for v in (low[1], low[0], high[1], high[0])]
 

@@ -22,7 +22,17 @@ import numpy as np
 from cytomask.errors import CytomaskError, DataError, LabelError
 from cytomask.formats.annotation import Annotation, AnnotationSet
 from cytomask.formats.coco_index import IMAGE_ID, index_coco
-from cytomask.formats.coco_objects import as_count, as_key, box_of, drawable, many, mask_size, read_objects, told_size
+from cytomask.formats.coco_objects import (
+    as_count,
+    as_key,
+    box_of,
+    by_number,
+    drawable,
+    many,
+    mask_size,
+    read_objects,
+    told_size,
+)
 from cytomask.formats.coco_writing import classes_in, coco_box, image_id, plain_number, told_file_name
 from cytomask.formats.image_finder import ImageFinder, plain_name
 from cytomask.formats.json_elements import JsonFile, look
@@ -303,7 +313,7 @@ def _classes(used: Mapping[str, int], labels: Mapping[str, str]) -> tuple[dict[s
         names = [labels.get(str(c), f"class {c}") for c in range(1, highest + 1)]
         keys = [str(c) for c in range(1, highest + 1)]
     else:
-        keys = sorted(used, key=lambda key: (not key.isdigit(), int(key) if key.isdigit() else 0, key))
+        keys = sorted(used, key=by_number)
         names = [labels.get(key, f"class {key}") for key in keys]
     if len(keys) == 1 and not labels:
         names = ["object"]

@@ -13,12 +13,13 @@ from typing import NoReturn
 import numpy as np
 
 from cytomask.errors import LabelError
-from cytomask.formats.joined_parts import Part, join_parts
-from cytomask.instances import Instances
+from cytomask.formats.object_parts import NOTHING, Part, fill_parts, join_parts
+from cytomask.geometry.bit_mask_checks import check_room
 
 #: Elements that are objects.
 SHAPES = ("polygon", "box", "ellipse", "mask")
-_NOTHING: Part = (np.zeros((0, 0), bool), (0, 0))
+#: An ellipse is reckoned in bands of so many pixels.
+_BAND = 2**20
 
 
 def read_shapes(
@@ -41,7 +42,8 @@ def read_shapes(
         If an attribute is missing or no number, or a run-length code does not fit its box.
     """
     ordered = sorted(elements, key=lambda element: _z_order(element[1]))
-    parts: list[Part] = [_NOTHING] * len(ordered)
+    parts: list[Part] = [NOTHING] * len(ordered)
+    pixels = numbers = 0
     outlines: dict[int, np.ndarray] = {}
     owners: list[tuple[str, str, int]] = []
     for i, (kind, attributes, line) in enumerate(ordered):
@@ -52,11 +54,12 @@ def read_shapes(
             parts[i] = _ellipse(shape, reader)
         else:
             outlines[i] = _polygon(reader) if kind == "polygon" else _box(reader)
+        pixels, numbers = pixels + parts[i][0].size, numbers + attributes.get("rle", "").count(",") + 1
+        check_room(pixels, numbers, where)
         group = attributes.get("group_id", "0").strip()
         owners.append((group, reader.text("label"), i if group in ("", "0") else -1))
-    filled = Instances.from_polygons(shape, list(outlines.values()))
-    for k, i in enumerate(outlines):
-        parts[i] = (filled.mask(k), (int(filled.windows[k, 0]), int(filled.windows[k, 1])))
+    for i, part in zip(outlines, fill_parts(shape, list(outlines.values()), where)):
+        parts[i] = part
     objects, firsts = join_parts(parts, owners)
     return objects, [owners[i][1] for i in firsts]
 
@@ -143,16 +146,23 @@ def _box(attributes: _Attributes) -> np.ndarray:
 def _ellipse(shape: tuple[int, int], attributes: _Attributes) -> Part:
     cx, cy, rx, ry = (attributes.number(name) for name in ("cx", "cy", "rx", "ry"))
     if rx <= 0 or ry <= 0:
-        return _NOTHING
+        return NOTHING
     angle = math.radians(attributes.number("rotation", 0))
     cos, sin = math.cos(angle), math.sin(angle)
     reach_y, reach_x = math.hypot(rx * sin, ry * cos), math.hypot(rx * cos, ry * sin)
     y0, y1 = (min(max(math.floor(v), 0), shape[0]) for v in (cy - reach_y, cy + reach_y + 1))
     x0, x1 = (min(max(math.floor(v), 0), shape[1]) for v in (cx - reach_x, cx + reach_x + 1))
     if y0 >= y1 or x0 >= x1:
-        return _NOTHING
-    y, x = np.arange(y0, y1)[:, None] + (0.5 - cy), np.arange(x0, x1)[None, :] + (0.5 - cx)
-    return ((x * cos + y * sin) / rx) ** 2 + ((y * cos - x * sin) / ry) ** 2 <= 1, (y0, x0)
+        return NOTHING
+    check_room((y1 - y0) * (x1 - x0), 4, attributes.where)
+    mask = np.empty((y1 - y0, x1 - x0), bool)
+    x = np.arange(x0, x1)[None, :] + (0.5 - cx)
+    step = max(1, _BAND // (x1 - x0))
+    for begin in range(y0, y1, step):
+        y = np.arange(begin, min(begin + step, y1))[:, None] + (0.5 - cy)
+        inside = ((x * cos + y * sin) / rx) ** 2 + ((y * cos - x * sin) / ry) ** 2 <= 1
+        mask[begin - y0 : begin - y0 + len(inside)] = inside
+    return mask, (y0, x0)
 
 
 def _mask(shape: tuple[int, int], attributes: _Attributes) -> Part:
@@ -167,9 +177,10 @@ def _mask(shape: tuple[int, int], attributes: _Attributes) -> Part:
         attributes.fail(f"a box of {width} x {height}", "a box in the image")
     if (runs.size and (runs.min() < 0 or runs.max() > width * height)) or runs.sum() != width * height:
         attributes.fail(f"a run-length code of {runs.sum()} pixels", f"{width * height}, {width} x {height}")
+    check_room(width * height, len(runs), attributes.where)
     flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     y0, x0 = min(max(-top, 0), height), min(max(-left, 0), width)
     y1, x1 = max(min(height, shape[0] - top), y0), max(min(width, shape[1] - left), x0)
     if y0 >= y1 or x0 >= x1:
-        return _NOTHING
+        return NOTHING
     return flat.reshape(height, width)[y0:y1, x0:x1], (top + y0, left + x0)

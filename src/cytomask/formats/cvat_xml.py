@@ -21,15 +21,13 @@ from typing import NoReturn
 from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
-import numpy as np
-
 from cytomask.errors import DataError, LabelError
 from cytomask.formats.annotation import Annotation, AnnotationSet
 from cytomask.formats.annotation_names import listed_name
 from cytomask.formats.cvat_shapes import SHAPES, read_shapes, row_runs
 from cytomask.formats.image_finder import ImageFinder, plain_name
-from cytomask.formats.limits import MAX_UNPACKED
-from cytomask.instances import Instances
+from cytomask.formats.limits import is_possible_size
+from cytomask.formats.object_parts import objects_of_parts
 from cytomask.output import replacing
 
 #: So many bytes are parsed at once.
@@ -63,13 +61,8 @@ class _Reader:
         where = f"{self.path}, {entry.file_name}"
         parts, labels = read_shapes(entry.shape, _elements(self.path, self.encoding, entry), where)
         numbers = {label: number for number, label in enumerate(self.classes, start=1)}
-        instances = Instances.from_crops(
-            entry.shape,
-            [crop for crop, _ in parts],
-            np.array([origin for _, origin in parts], np.int32).reshape(-1, 2),
-            classes=[numbers[label] for label in labels],
-            class_names=self.classes,
-        )
+        classes = [numbers[label] for label in labels]
+        instances = objects_of_parts(entry.shape, parts, classes, class_names=self.classes)
         facts = {"split": entry.subset} if entry.subset else {}
         return Annotation(
             name, instances, file_name=entry.file_name, image=self.images.find(entry.file_name), facts=facts
@@ -273,6 +266,10 @@ class _Scan:
                 parser.Parse(b"", True)
         except OSError as error:
             raise DataError("the file cannot be read", where=self.path, found=error.strerror) from error
+        except (LookupError, ValueError) as error:
+            raise DataError(
+                "the encoding of the file is not known", where=self.path, found=str(error)[:80], fix="save it as UTF-8"
+            ) from error
         except expat.ExpatError as error:
             raise DataError(
                 "the file is not proper XML", where=f"{self.path}, line {error.lineno}",
@@ -325,7 +322,7 @@ class _Scan:
             shape = int(attributes["height"]), int(attributes["width"])
         except (KeyError, ValueError):
             shape = (0, 0)
-        if not plain_name(name) or min(shape) < 1 or shape[0] * shape[1] > MAX_UNPACKED:
+        if not plain_name(name) or not is_possible_size(*shape):
             raise DataError(
                 "an image is without name or size", where=f"{self.path}, line {line}",
                 found=" ".join(f"{key}={value!r}" for key, value in attributes.items()) or "no attributes",

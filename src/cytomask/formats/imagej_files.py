@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cytomask.errors import LabelError, OutputError
+from cytomask.formats.object_parts import as_score
 from cytomask.instances import Instances
 
 #: More than anybody draws; a zip can announce far more than it holds.
@@ -44,7 +45,7 @@ def holds_rois(path: Path) -> bool:
                 return file.read(4) == b"Iout"
         with zipfile.ZipFile(path) as archive:
             return any(_is_roi(info.filename) for info in archive.infolist()[:1000])
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, struct.error):
         return False
 
 
@@ -158,7 +159,7 @@ def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
                         expected=f"at most {MAX_ENTRIES} entries and {MAX_TOTAL} bytes",
                     )  # fmt: skip
                 yield info.filename.rsplit("/", 1)[-1][:-4], content
-    except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error) as error:
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, struct.error, zlib.error) as error:
         raise LabelError(
             "the file with regions of interest cannot be read", where=path, found=error,
             fix="save the regions again in ImageJ's ROI Manager",
@@ -196,10 +197,10 @@ def _properties(text: str) -> dict[str, str]:
 def _score(told: dict[str, str]) -> float:
     for key in ("score", "probability", "confidence"):
         try:
-            score = float(told[key])
+            score = as_score(float(told[key]))
         except (KeyError, ValueError):
             continue
-        if np.isfinite(score):
+        if score is not None:
             return score
     return 1.0
 

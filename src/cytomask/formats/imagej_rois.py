@@ -18,15 +18,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from cytomask.errors import DataError
 from cytomask.formats.annotation import Annotation, AnnotationSet
 from cytomask.formats.annotation_names import FilesOfImages
 from cytomask.formats.image_finder import ImageFinder, plain_name
 from cytomask.formats.imagej_files import holds_rois, is_empty_zip, read_regions, write_regions
 from cytomask.formats.imagej_shapes import fill_rois, is_area, is_spline
-from cytomask.instances import Instances
+from cytomask.formats.object_parts import objects_of_parts
 from cytomask.output import new_folder
 
 _SUFFIXES = (".zip", ".roi")
@@ -55,15 +53,13 @@ class _Reader:
         regions = [region for region in read_regions(path) if is_area(region.roi)]
         parts = fill_rois(shape, [r.roi for r in regions], [r.name for r in regions], str(path))
         labels = [region.label for region in regions]
-        known = len(set(labels)) == len(labels) and min(labels, default=0) > 0
         image = self.images.find(name)
-        instances = Instances.from_crops(
+        instances = objects_of_parts(
             shape,
-            [crop for crop, _ in parts],
-            np.array([origin for _, origin in parts], np.int32).reshape(-1, 2),
+            parts,
             classes=[self.classes.index(region.class_name or _NO_CLASS) + 1 for region in regions],
             scores=[region.score for region in regions],
-            ids=labels if known else None,
+            labels=labels,
             class_names=self.classes,
         )
         return Annotation(name, instances, file_name=image.name if image else None, image=image)

@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 
 from cytomask.errors import LabelError
-from cytomask.formats.joined_parts import Part
-from cytomask.instances import Instances
+from cytomask.formats.object_parts import NOTHING, Part, fill_parts
+from cytomask.geometry.bit_mask_checks import check_room
 
 #: ImageJ gives a centre exactly on an outline to the region on its left, :meth:`Instances.from_polygons` to the other.
 _LEFT = 1e-6
 #: Pieces of a curve of a composite region, and of a curve through points between two of these.
 _STEPS = 32
+#: An oval is reckoned in bands of so many pixels.
+_BAND = 2**20
 #: Values that follow each command of a path: move to, line to, quadratic and cubic curve, close.
 _PATH_VALUES = {0: 2, 1: 2, 2: 4, 3: 6, 4: 0}
 
@@ -64,11 +66,14 @@ def fill_rois(shape: tuple[int, int], rois: list[Any], names: list[str], where: 
     """
     from roifile import ROI_TYPE
 
-    parts: list[Part] = [(np.zeros((0, 0), bool), (0, 0))] * len(rois)
+    parts: list[Part] = [NOTHING] * len(rois)
     outlines: dict[int, list[np.ndarray]] = {}
+    pixels = 0
     for i, (roi, name) in enumerate(zip(rois, names)):
         if roi.multi_coordinates is None and roi.roitype in (ROI_TYPE.RECT, ROI_TYPE.OVAL):
-            parts[i] = _fill_frame(shape, roi, oval=roi.roitype == ROI_TYPE.OVAL)
+            parts[i] = _fill_frame(shape, roi, roi.roitype == ROI_TYPE.OVAL, f"{where}, {name}")
+            pixels += parts[i][0].size
+            check_room(pixels, 4 * (i + 1), where)
             continue
         rings = _rings(roi, f"{where}, {name}")
         rings = [ring[:, ::-1] - (0.5, 0.5 - _LEFT) for ring in rings if len(ring) >= 3]
@@ -79,17 +84,17 @@ def fill_rois(shape: tuple[int, int], rois: list[Any], names: list[str], where: 
             )  # fmt: skip
         if rings:
             outlines[i] = rings
-    filled = Instances.from_polygons(shape, list(outlines.values()))
-    for k, i in enumerate(outlines):
-        parts[i] = (filled.mask(k), (int(filled.windows[k, 0]), int(filled.windows[k, 1])))
+    for i, part in zip(outlines, fill_parts(shape, list(outlines.values()), where)):
+        parts[i] = part
     return parts
 
 
-def _fill_frame(shape: tuple[int, int], roi: Any, oval: bool) -> Part:
+def _fill_frame(shape: tuple[int, int], roi: Any, oval: bool, where: str) -> Part:
     """Rectangles, with rounded corners or without, and ovals: what lies in a frame of whole pixels."""
     y0, x0, y1, x1 = max(roi.top, 0), max(roi.left, 0), min(roi.bottom, shape[0]), min(roi.right, shape[1])
     if y0 >= y1 or x0 >= x1:
-        return np.zeros((0, 0), bool), (0, 0)
+        return NOTHING
+    check_room((y1 - y0) * (x1 - x0), 4, where)
     height, width = roi.bottom - roi.top, roi.right - roi.left
     arc = (height, width) if oval else (min(roi.rounded_rect_arc_size, height), min(roi.rounded_rect_arc_size, width))
     if min(arc) <= 0:
@@ -99,7 +104,11 @@ def _fill_frame(shape: tuple[int, int], roi: Any, oval: bool) -> Part:
     y, x = np.arange(y0, y1) + 0.5 - roi.top, np.arange(x0, x1) + 0.5 - roi.left
     dy = np.maximum(np.maximum(ry - y, y - (height - ry)), 0) / ry
     dx = np.maximum(np.maximum(rx - x, x - (width - rx)), 0) / rx
-    return dy[:, None] ** 2 + dx[None, :] ** 2 <= 1, (y0, x0)
+    mask = np.empty((y1 - y0, x1 - x0), bool)
+    step = max(1, _BAND // (x1 - x0))
+    for begin in range(0, len(mask), step):
+        mask[begin : begin + step] = dy[begin : begin + step, None] ** 2 + dx[None, :] ** 2 <= 1
+    return mask, (y0, x0)
 
 
 def _rings(roi: Any, where: str) -> list[np.ndarray]:

@@ -11,7 +11,9 @@ import codecs
 import io
 import json
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,8 @@ LOOK = 2**20
 WINDOW = 2**22
 #: A zip may unpack to so much, and to so many times its size where it is larger than the first.
 _BELIEVED, _MAX_RATIO, _MAX_UNPACKED = 2**26, 100, 2**32
+#: What a zip that is broken, encrypted or packed in an unknown way raises.
+_BROKEN_ZIP = (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, struct.error, zlib.error)
 _SPACE = re.compile(r"[ \t\n\r]*")
 #: The rest of a number, which the window may have cut in two.
 _REST = re.compile(r"[-+.eE0-9]*")
@@ -99,7 +103,7 @@ class JsonFile:
             if not encoding.startswith("utf-8"):
                 text = (path.read_bytes() if held is None else held).decode(encoding)
                 held = text.removeprefix("\ufeff").encode("utf-8")
-        except (OSError, UnicodeDecodeError, zipfile.BadZipFile) as error:
+        except (OSError, UnicodeDecodeError, *_BROKEN_ZIP) as error:
             raise DataError("the file cannot be read", where=path, found=error, fix="export it again") from error
         return cls(path, held)
 
@@ -167,7 +171,7 @@ def look(path: Path) -> tuple[str, str]:
                         return _text(unpacked.read(LOOK)), ""
             file.seek(max(len(begin), path.stat().st_size - LOOK // 8))
             end = file.read()
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
+    except (OSError, *_BROKEN_ZIP):
         return "", ""
     return _text(begin), _text(end)
 
@@ -200,12 +204,9 @@ def _unzip(path: Path) -> bytes:
                 found=f"{size} bytes, {ratio:.0f} times what they are packed in",
                 expected=f"at most {_MAX_UNPACKED}, or {_MAX_RATIO} times", fix="unpack it, and name the file",
             )  # fmt: skip
-        try:
-            with packed.open(member) as file:
-                # Not more than was announced, whatever there is.
-                return file.read(size)
-        except (NotImplementedError, RuntimeError) as error:
-            raise DataError("the zip cannot be unpacked", where=path, found=error, fix="unpack it by hand") from error
+        with packed.open(member) as file:
+            # Not more than was announced, whatever there is.
+            return file.read(size)
 
 
 class _Cursor:

@@ -108,7 +108,13 @@ class _Rows:
                 counts = _counts(self.table.cell(cells, self.table.pixels), grid[0] * grid[1], where)
                 codes.append({"size": grid, "counts": counts})
                 classes.append(self._class(cells))
-        objects = Instances.from_rle(grid, codes, classes=classes, class_names=self.classes)
+        try:
+            objects = Instances.from_rle(grid, codes, classes=classes, class_names=self.classes)
+        except LabelError as error:
+            raise LabelError(
+                error.what, where=f"{self.path}, image {image.told_name}", found=error.found, expected=error.expected,
+                fix=error.fix,
+            ) from error  # fmt: skip
         if self.table.by_rows:
             objects = _turned(objects, shape)
         path = self.finder.find(image.told_name)

@@ -13,6 +13,10 @@ from cytomask.formats.open_annotations import IMAGE_FOLDERS
 
 #: Folders of label images, where a folder of images lies beside them; the first of these that there is.
 LABEL_FOLDERS = ("labels", "label", "masks", "mask", "groundtruth", "annotations")
+#: Where prediction writes one mask and one label image per class; they are of the same objects as the others.
+CLASS_MASKS_FOLDER = "class_masks"
+#: What prediction writes in any case.
+_RECORD = "run.json"
 _ENDING = re.compile(r"(_cp)?_(labels?|masks?)$", re.IGNORECASE)
 
 
@@ -95,8 +99,13 @@ def _walk(folder: Path, prefix: str, seen: set[Path]) -> Iterator[tuple[str, lis
         return
     yield prefix, _files(folder)
     for path in sorted(folder.iterdir()):
-        if path.is_dir() and not path.name.startswith("."):
+        if path.is_dir() and not path.name.startswith(".") and not _repeats(path):
             yield from _walk(path, f"{prefix}{path.name}/", seen)
+
+
+def _repeats(folder: Path) -> bool:
+    """Whether a folder holds, class by class, what a prediction wrote beside it."""
+    return folder.name == CLASS_MASKS_FOLDER and (folder.parent / _RECORD).is_file()
 
 
 def _files(folder: Path) -> list[Path]:

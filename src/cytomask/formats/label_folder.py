@@ -27,8 +27,10 @@ from cytomask.formats.image_finder import ImageFinder
 from cytomask.formats.images import file_kind
 from cytomask.formats.label_files import find_label_files, image_beside, image_name
 from cytomask.formats.label_images import LABEL_SUFFIXES, read_labels, write_labels
+from cytomask.formats.limits import check_label_image
 from cytomask.formats.losses import UNNAMED
 from cytomask.formats.object_class_table import CLASS_TABLE, COLUMNS, read_class_table
+from cytomask.formats.tiff_structure import check_tiff_structure
 from cytomask.instances import Instances
 from cytomask.output import new_folder
 
@@ -163,6 +165,7 @@ def _write_images(files: FilesOfImages, annotations: Iterable[Annotation]) -> It
     for annotation in annotations:
         objects = annotation.instances
         target = files.path(annotation.name)
+        check_label_image(objects.shape, annotation.name)
         try:
             write_labels(target, objects.to_labels())
         except LabelError as error:
@@ -180,6 +183,8 @@ def _may_hold_labels(path: Path) -> bool:
     kind = file_kind(path)
     if kind == "TIFF":
         try:
+            if check_tiff_structure(path) > 1:
+                return False
             with tifffile.TiffFile(path) as tif:
                 return len(tif.pages) == 1 and tif.pages.first.samplesperpixel == 1
         except Exception:  # whatever a damaged header raises

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import tifffile
@@ -73,7 +74,13 @@ def read_labels(path: str | Path) -> np.ndarray:
     return as_label_numbers(np.asarray(image.pixels[0]), path)
 
 
-def write_labels(path: str | Path, labels: np.ndarray, pixel_size: tuple[float, float] | None = None) -> None:
+def write_labels(
+    path: str | Path,
+    labels: np.ndarray,
+    pixel_size: tuple[float, float] | None = None,
+    *,
+    least_bits: Literal[8, 16, 32] = 8,
+) -> None:
     """Write a label image in the smallest dtype that holds it: uint8, uint16 or uint32.
 
     Parameters
@@ -85,6 +92,8 @@ def write_labels(path: str | Path, labels: np.ndarray, pixel_size: tuple[float, 
     pixel_size
         µm along y and x, written so that ImageJ, Bio-Formats and this package read it: as ImageJ metadata for 8 and
         16 bits, as OME metadata for 32 (which ImageJ's own format cannot hold), as the resolution entry in PNG.
+    least_bits
+        Bits per pixel that are written also where fewer suffice.
 
     Raises
     ------
@@ -102,6 +111,7 @@ def write_labels(path: str | Path, labels: np.ndarray, pixel_size: tuple[float, 
             expected=", ".join(WRITTEN_SUFFIXES),
         )
     packed = _in_smallest_dtype(labels, path)
+    packed = packed.astype(np.promote_types(packed.dtype, f"u{least_bits // 8}"), copy=False)
     with replacing(path) as temporary:
         if path.suffix.lower() == ".png":
             if packed.dtype == np.uint32:

@@ -23,16 +23,14 @@ from typing import Any
 from urllib.parse import unquote
 from uuid import UUID, uuid5
 
-import numpy as np
-
 from cytomask.errors import DataError
 from cytomask.formats.annotation import Annotation, AnnotationSet
 from cytomask.formats.annotation_names import listed_name
 from cytomask.formats.image_finder import ImageFinder, plain_name
 from cytomask.formats.json_elements import JsonFile, look
 from cytomask.formats.labelbox_objects import fill_objects, kind_of, one_outline, picture_size
-from cytomask.formats.limits import MAX_UNPACKED
-from cytomask.instances import Instances
+from cytomask.formats.limits import is_possible_size
+from cytomask.formats.object_parts import as_score, objects_of_parts
 from cytomask.output import replacing
 
 #: What the name of a file for Labelbox's importer ends in.
@@ -74,10 +72,9 @@ class _Reader:
         items = [item for row in rows for item in _items(row) if kind_of(item) != "other"]
         shape = entry.shape or self._shape(entry, items, where)
         parts = fill_objects(shape, items, where)
-        instances = Instances.from_crops(
+        instances = objects_of_parts(
             shape,
-            [crop for crop, _ in parts],
-            np.array([origin for _, origin in parts], np.int32).reshape(-1, 2),
+            parts,
             classes=[self.classes.index(_class_name(item)) + 1 for item in items],
             scores=[_score(item) for item in items],
             class_names=self.classes,
@@ -320,9 +317,7 @@ def _image(row: Mapping[str, Any], line: int, where: str) -> _Image:
     shape = None
     if isinstance(size, dict) and size.get("height") is not None and size.get("width") is not None:
         height, width = size["height"], size["width"]
-        if not (isinstance(height, int) and isinstance(width, int)) or min(height, width) < 1:
-            height = width = MAX_UNPACKED
-        if height * width > MAX_UNPACKED:
+        if not (isinstance(height, int) and isinstance(width, int) and is_possible_size(height, width)):
             raise DataError("an image has no size", where=where, found=str(size)[:80], expected="height and width")
         shape = height, width
     # Of two data rows with one external id, the global keys differ.
@@ -363,5 +358,5 @@ def _class_name(item: Mapping[str, Any]) -> str:
 
 
 def _score(item: Mapping[str, Any]) -> float:
-    score = item.get("confidence")
-    return float(score) if isinstance(score, int | float) and math.isfinite(score) else 1.0
+    score = as_score(item.get("confidence"))
+    return 1.0 if score is None else score

@@ -20,12 +20,13 @@ import numpy as np
 from PIL import Image as Picture
 
 from cytomask.errors import LabelError
-from cytomask.formats.joined_parts import Part
-from cytomask.formats.limits import MAX_UNPACKED
-from cytomask.instances import Instances
+from cytomask.formats.object_parts import NOTHING, Part, fill_parts
+from cytomask.geometry.bit_mask_checks import check_room
 
 #: Keys that tell an area, in exports and in imports.
 _POLYGON, _BOXES, _MASKS = "polygon", ("bounding_box", "bbox"), ("mask", "composite_mask")
+#: So many characters of a packed picture count as one number of an outline.
+_PER_NUMBER = 100
 _PICTURES = ("png", "imBytes", "im_bytes")
 
 
@@ -72,18 +73,20 @@ def fill_objects(shape: tuple[int, int], items: Sequence[Mapping[str, Any]], whe
     LabelError
         If coordinates are missing or no numbers, or a mask is no picture of the image's size.
     """
-    parts: list[Part] = [(np.zeros((0, 0), bool), (0, 0))] * len(items)
+    parts: list[Part] = [NOTHING] * len(items)
     outlines: dict[int, np.ndarray] = {}
+    pixels = numbers = 0
     for i, item in enumerate(items):
         place = f"{where}, object {i + 1} ({item.get('feature_id') or item.get('uuid') or 'without id'})"
         kind = kind_of(item)
         if kind == "mask":
             parts[i] = _tight(_read_picture(item, shape, place))
+            pixels, numbers = pixels + parts[i][0].size, numbers + len(_picture_text(item)) // _PER_NUMBER
+            check_room(pixels, numbers, where)
         else:
             outlines[i] = _polygon(item[_POLYGON], place) if kind == "polygon" else _box(item, place)
-    filled = Instances.from_polygons(shape, list(outlines.values()))
-    for k, i in enumerate(outlines):
-        parts[i] = (filled.mask(k), (int(filled.windows[k, 0]), int(filled.windows[k, 1])))
+    for i, part in zip(outlines, fill_parts(shape, list(outlines.values()), where)):
+        parts[i] = part
     return parts
 
 
@@ -102,6 +105,7 @@ def one_outline(rings: Sequence[np.ndarray]) -> np.ndarray:
 
     Examples
     --------
+    >>> from cytomask.instances import Instances
     >>> cells = Instances.from_labels(np.array([[1, 0, 1]]))
     >>> ring = one_outline(cells.to_polygons()[0])
     >>> Instances.from_polygons((1, 3), [ring]).to_labels()
@@ -124,7 +128,7 @@ def _fail(where: str, found: object, expected: str) -> NoReturn:
 def _polygon(points: Any, where: str) -> np.ndarray:
     try:
         ring = np.array([(float(point["y"]), float(point["x"])) for point in points])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         ring = np.zeros((0, 2))
     if len(ring) < 3 or not np.isfinite(ring).all():
         _fail(where, points, '"polygon": three points {"x": …, "y": …} or more')
@@ -135,7 +139,7 @@ def _box(item: Mapping[str, Any], where: str) -> np.ndarray:
     box = next(item[key] for key in _BOXES if item.get(key) is not None)
     try:
         top, left, height, width = (float(box[key]) for key in ("top", "left", "height", "width"))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         top = left = height = width = math.nan
     if not all(map(math.isfinite, (top, left, height, width))):
         _fail(where, box, "numbers for top, left, height and width")
@@ -154,15 +158,17 @@ def _picture(mask: Any) -> str:
     return link if isinstance(link, str) and link.startswith("data:") else ""
 
 
+def _picture_text(item: Mapping[str, Any]) -> str:
+    return next(filter(None, (_picture(item.get(key)) for key in _MASKS)))
+
+
 def _open_picture(item: Mapping[str, Any], where: str) -> Picture.Image:
-    text = next(filter(None, (_picture(item.get(key)) for key in _MASKS)))
+    text = _picture_text(item)
     text = text.partition(",")[2] if text.startswith("data:") else text
     try:
         picture = Picture.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"])
     except (binascii.Error, OSError, ValueError, Picture.DecompressionBombError) as error:
         _fail(where, error, "a PNG picture in base64")
-    if picture.width * picture.height > MAX_UNPACKED:
-        _fail(where, f"a picture of {picture.height} x {picture.width}", "one of the image's size")
     return picture
 
 
@@ -177,14 +183,14 @@ def _read_picture(item: Mapping[str, Any], shape: tuple[int, int], where: str) -
             _fail(where, error, "a PNG picture in base64")
     if pixels.ndim == 2:
         return np.asarray(pixels != 0)
-    if isinstance(colour, list) and len(colour) == 3:
-        return np.asarray((pixels == np.array(colour)).all(axis=2))
+    if isinstance(colour, list) and len(colour) == 3 and all(isinstance(value, int) for value in colour):
+        return np.logical_and.reduce([pixels[:, :, k] == value for k, value in enumerate(colour)])
     return np.asarray(pixels.any(axis=2))
 
 
 def _tight(mask: np.ndarray) -> Part:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not rows.size:
-        return np.zeros((0, 0), bool), (0, 0)
+        return NOTHING
     y, x = int(rows[0]), int(columns[0])
     return mask[y : rows[-1] + 1, x : columns[-1] + 1], (y, x)

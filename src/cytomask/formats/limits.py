@@ -1,4 +1,4 @@
-"""How much a file may unpack to, so that a small hostile or damaged file cannot ask for all the memory."""
+"""How much files may ask for, so that a small hostile or damaged one cannot ask for all the memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from cytomask.errors import ImageError
+from cytomask.errors import ImageError, LabelError
 
 #: Most bytes that one image may take when it is unpacked into memory (what is
 #: mapped, or read by windows, is not limited).
@@ -20,6 +20,9 @@ BELIEVED = 2**30
 #: Beyond it, a file that unpacks to more than this many times its own size is not. (Deflate reaches 1032 at most, and
 #: 8 times that for pictures of one bit.)
 MAX_RATIO = 10_000
+#: An image of more pixels, or with a longer side, is surely a mistake. Nothing that annotations tell takes as much as
+#: their image, so that the largest slides are let pass.
+_MAX_PIXELS, _MAX_SIDE = 2**36, 2**24
 
 
 def check_unpacked_size(shape: Sequence[int], itemsize: int, path: Path, packed: bool = True) -> None:
@@ -70,6 +73,33 @@ def check_unpacked_size(shape: Sequence[int], itemsize: int, path: Path, packed:
             expected=f"at most {MAX_RATIO} times the size of the file when more than {_size(BELIEVED)}",
             fix="export it again; if it is truly that uniform, save it as uncompressed TIFF",
         )
+
+
+def is_possible_size(height: int, width: int) -> bool:
+    """Whether an image can have the size that an annotation tells.
+
+    Examples
+    --------
+    >>> is_possible_size(100_000, 150_000), is_possible_size(0, 5), is_possible_size(10**9, 10)
+    (True, False, False)
+    """
+    return min(height, width) > 0 and max(height, width) <= _MAX_SIDE and height * width <= _MAX_PIXELS
+
+
+def check_label_image(shape: tuple[int, int], where: str | Path) -> None:
+    """Refuse to make a label image or mask of a whole image that takes more than 8 GiB.
+
+    Raises
+    ------
+    LabelError
+        If it does.
+    """
+    if math.prod(shape) * 4 > MAX_UNPACKED:
+        raise LabelError(
+            "the image is too large for a label image", where=where, found=f"{shape[0]} x {shape[1]} pixels",
+            expected=f"at most {_size(MAX_UNPACKED)}, with 4 bytes for each pixel",
+            fix="choose a format that holds outlines or run-length codes, such as coco",
+        )  # fmt: skip
 
 
 def _size(n_bytes: float) -> str:

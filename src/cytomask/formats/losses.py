@@ -46,12 +46,13 @@ class Losses:
         found: dict[str, int] = {}
         if "overlap" not in self.holds:
             first, second, pixels = intersections(objects, objects)
-            apart = first < second
+            shared = first != second
             if "class-overlap" in self.holds:
-                apart &= objects.classes[first] == objects.classes[second]
+                shared &= objects.classes[first] == objects.classes[second]
+            apart = shared & (first < second)
             found["overlap"] = len(np.unique(np.concatenate([first[apart], second[apart]])))
             found["shared pixels"] = int(pixels[apart].sum())
-            found["hidden"] = _hidden(objects, "class-overlap" in self.holds) if found["overlap"] else 0
+            found["hidden"] = _hidden(objects, first[shared], second[shared], pixels[shared])
         if "pieces" not in self.holds or "holes" not in self.holds:
             pieces, holes = _pieces_and_holes(objects)
             found |= {"pieces": int((pieces > 1).sum()), "holes": int((holes > 0).sum())}
@@ -100,11 +101,30 @@ class Losses:
         return _many(self.images[feature], "image")
 
 
-def _hidden(objects: Instances, by_class: bool) -> int:
-    """How many objects have no pixel left in a label image, or in one for each class."""
-    painted = objects.to_class_masks().values() if by_class else [objects.to_labels()]
-    shown = np.unique(np.concatenate([np.unique(labels) for labels in painted]))
-    return int(((objects.areas() > 0) & ~np.isin(objects.ids, shown)).sum())
+def _hidden(objects: Instances, first: np.ndarray, second: np.ndarray, pixels: np.ndarray) -> int:
+    """How many objects lie wholly below those that share pixels with them; pairs are given both ways."""
+    place = np.empty(len(objects), np.int64)
+    place[np.argsort(objects.scores, kind="stable")] = np.arange(len(objects))
+    above = place[second] > place[first]
+    below, upper, pixels = first[above], second[above], pixels[above]
+    covered = np.bincount(below, pixels, len(objects))
+    # Of each object, those that cover most of it come first.
+    order = np.lexsort((-pixels, below))
+    upper, begins = upper[order], np.searchsorted(below[order], np.arange(len(objects) + 1)).tolist()
+    hidden = 0
+    for i in np.flatnonzero((covered > 0) & (covered >= objects.areas())).tolist():
+        left = objects.mask(i).copy()
+        y0, x0, y1, x1 = objects.windows[i].tolist()
+        for j in upper[begins[i] : begins[i + 1]].tolist():
+            top, first_x, bottom, last_x = (int(v) for v in objects.windows[j])
+            rows = slice(max(top, y0), min(bottom, y1))
+            columns = slice(max(first_x, x0), min(last_x, x1))
+            mask = objects.mask(j)[rows.start - top : rows.stop - top, columns.start - first_x : columns.stop - first_x]
+            left[rows.start - y0 : rows.stop - y0, columns.start - x0 : columns.stop - x0] &= ~mask
+            if not left.any():
+                break
+        hidden += not left.any()
+    return hidden
 
 
 def _pieces_and_holes(objects: Instances) -> tuple[np.ndarray, np.ndarray]:

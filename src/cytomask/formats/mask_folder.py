@@ -19,6 +19,7 @@ from cytomask.errors import DataError, ImageError, LabelError
 from cytomask.formats.annotation import Annotation, AnnotationSet
 from cytomask.formats.image_finder import ImageFinder
 from cytomask.formats.images import IMAGE_SUFFIXES, check_file, file_kind, read_file
+from cytomask.formats.limits import check_label_image
 from cytomask.instances import Instances
 from cytomask.output import new_folder
 
@@ -134,6 +135,7 @@ def write_annotations(path: Path, annotations: Iterable[Annotation], classes: Se
                     fix="rename one of them",
                 )  # fmt: skip
             used[name.lower()] = annotation.name
+            check_label_image(annotation.instances.shape, name)
             folder = place / name
             (folder / MASKS).mkdir(parents=True)
             _write_masks(annotation.instances, folder / MASKS, annotation.image is not None)

@@ -14,7 +14,6 @@ the metadata ``Label``. Objects without pixels are left out.
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,9 +27,8 @@ from cytomask.errors import DataError, LabelError
 from cytomask.formats.annotation import Annotation, AnnotationSet
 from cytomask.formats.annotation_names import FilesOfImages
 from cytomask.formats.image_finder import ImageFinder, plain_name
-from cytomask.formats.joined_parts import Part, join_parts
 from cytomask.formats.json_elements import JsonFile
-from cytomask.instances import Instances
+from cytomask.formats.object_parts import Part, as_score, fill_parts, join_parts, objects_of_parts
 from cytomask.output import new_folder
 
 _SUFFIXES = (".geojson", ".json")
@@ -63,15 +61,13 @@ class _Reader:
         features = [f for f in _features(path) if _passed_over(f) is None]
         parts = _fill(shape, features, path)
         labels = [_label(f) for f in features]
-        known = len(set(labels)) == len(labels) and min(labels, default=0) > 0
         image = self.images.find(name)
-        instances = Instances.from_crops(
+        instances = objects_of_parts(
             shape,
-            [crop for crop, _ in parts],
-            np.array([origin for _, origin in parts], np.int32).reshape(-1, 2),
+            parts,
             classes=[self.classes.index(_class_name(f) or _NO_CLASS) + 1 for f in features],
             scores=[_score(f) for f in features],
-            ids=labels if known else None,
+            labels=labels,
             class_names=self.classes,
         )
         return Annotation(name, instances, file_name=image.name if image else None, image=image)
@@ -299,9 +295,9 @@ def _score(feature: Mapping[str, Any]) -> float:
         return 1.0
     by_name = {str(name).strip().lower(): value for name, value in measurements.items()}
     for name in _SCORES:
-        value = by_name.get(name)
-        if isinstance(value, int | float) and math.isfinite(value):
-            return float(value)
+        score = as_score(by_name.get(name))
+        if score is not None:
+            return score
     return 1.0
 
 
@@ -330,15 +326,13 @@ def _fill(shape: tuple[int, int], features: Sequence[Mapping[str, Any]], path: P
                 [_ring(ring, where) for ring in polygon] if isinstance(polygon, list) else [_ring(None, where)]
             )
             owners.append(number)
-    filled = Instances.from_polygons(shape, polygons)
-    parts = [(filled.mask(i), (int(y), int(x))) for i, (y, x) in enumerate(filled.windows[:, :2])]
-    return join_parts(parts, owners)[0]
+    return join_parts(fill_parts(shape, polygons, str(path)), owners)[0]
 
 
 def _ring(ring: Any, where: str) -> np.ndarray:
     try:
         points = np.array([point[:2] for point in ring], np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         points = np.zeros((0, 2))
     if points.ndim != 2 or points.shape[1:] != (2,) or len(points) < 3 or not np.isfinite(points).all():
         raise LabelError(

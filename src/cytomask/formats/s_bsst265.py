@@ -26,6 +26,7 @@ from cytomask.formats.image_copies import copy_as_tiff, write_view
 from cytomask.formats.image_finder import ImageFinder, plain_name
 from cytomask.formats.label_files import image_beside
 from cytomask.formats.label_images import LABEL_SUFFIXES, read_labels, write_labels
+from cytomask.formats.limits import check_label_image
 from cytomask.formats.losses import UNNAMED
 from cytomask.formats.svg_masks import is_exact, read_svg_masks, write_svg_masks
 from cytomask.instances import Instances
@@ -161,6 +162,7 @@ def write_annotations(path: Path, annotations: Iterable[Annotation], classes: Se
         facts = {}
         for annotation in annotations:
             name, objects = annotation.name, annotation.instances
+            check_label_image(objects.shape, name)
             copy_as_tiff(annotation, images.path(name))
             write_labels(labels.path(name), objects.to_labels())
             drawing = drawings.path(name)

@@ -10,8 +10,10 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 
 from cytomask.errors import LabelError
-from cytomask.formats.limits import MAX_UNPACKED
+from cytomask.formats.limits import is_possible_size
+from cytomask.formats.object_parts import Part, objects_of_parts
 from cytomask.formats.svg_shapes import Drawing, Shape, read_svg
+from cytomask.geometry.bit_mask_checks import check_room
 from cytomask.geometry.winding_fill import fill_rings
 from cytomask.instances import Instances
 from cytomask.output import replacing
@@ -22,7 +24,6 @@ _EXACT = f'{_EXACT_NAME}="{_EXACT_VALUE}"'
 _ID = "data-id"
 #: Which child of the drawing the data set's own converter takes the nuclei from.
 _FOURTH = 3
-_LARGEST_SIDE = 2**20
 
 
 def is_exact(path: Path) -> bool:
@@ -63,19 +64,22 @@ def read_svg_masks(path: Path, image_size: tuple[int, int] | None = None) -> Ins
             expected=f"{shape[0]} x {shape[1]}, as the image", fix="check which image the drawing is of",
         )  # fmt: skip
     shapes = _in_one_layer(drawing, path)
-    crops, origins, ids, size = [], [], [], 0
+    parts: list[Part] = []
+    ids: list[int] = []
+    size = points = 0
     for one in shapes:
-        crop, origin = fill_rings(shape, one.rings, one.rule)
-        if not crop.any():
-            continue
-        size += crop.size
-        if size > MAX_UNPACKED:
-            raise LabelError("the outlines cover too much", where=path, found=f"more than {MAX_UNPACKED} pixels")
-        crops.append(crop)
-        origins.append(origin)
-        ids.append(_own_id(one))
-    known = len(set(ids)) == len(ids) and 0 not in ids
-    return Instances.from_crops(shape, crops, np.array(origins, np.int32).reshape(-1, 2), ids=ids if known else None)
+        try:
+            crop, origin = fill_rings(shape, one.rings, one.rule)
+        except LabelError as error:
+            raise LabelError(
+                error.what, where=path, found=error.found, expected=error.expected, fix=error.fix
+            ) from error
+        if crop.any():
+            parts.append((crop, origin))
+            ids.append(_own_id(one))
+        size, points = size + crop.size, points + sum(map(len, one.rings))
+        check_room(size, points, str(path))
+    return objects_of_parts(shape, parts, labels=ids)
 
 
 def write_svg_masks(path: Path, objects: Instances, title: str, picture: str | None = None) -> None:
@@ -155,7 +159,7 @@ def _called(layer: int) -> str:
 
 def _whole_size(drawing: Drawing, path: Path) -> tuple[int, int]:
     height, width = (round(side) for side in drawing.size)
-    if not (0 < height <= _LARGEST_SIDE and 0 < width <= _LARGEST_SIDE):
+    if not is_possible_size(height, width):
         raise LabelError("the drawing has no size that an image could have", where=path, found=f"{height} x {width}")
     return height, width
 

@@ -235,8 +235,8 @@ class _SvgReader:
         """Height and width of the drawing, and how its own coordinates come to it."""
         box = [float(n) for n in _NUMBERS.findall(attributes.get("viewBox", ""))]
         known = len(box) == 4 and 0 < box[2] < LARGEST and 0 < box[3] < LARGEST
-        width = _length(attributes.get("width", "")) or (box[2] if known else None)
-        height = _length(attributes.get("height", "")) or (box[3] if known else None)
+        width = _side(attributes, "width") or (box[2] if known else None)
+        height = _side(attributes, "height") or (box[3] if known else None)
         if width is None or height is None:
             raise self._wrong("neither width and height nor a viewBox are told")
         scale_x, scale_y = (width / box[2], height / box[3]) if known else (1.0, 1.0)
@@ -260,7 +260,7 @@ class _SvgReader:
         return matrix
 
     def _picture(self, attributes: Mapping[str, str], matrix: np.ndarray) -> None:
-        width, height = _length(attributes.get("width", "")), _length(attributes.get("height", ""))
+        width, height = _side(attributes, "width"), _side(attributes, "height")
         if width and height:
             place = np.array(
                 [[1, 0, _length(attributes.get("x", "")) or 0], [0, 1, _length(attributes.get("y", "")) or 0]]
@@ -367,6 +367,12 @@ def _length(text: str) -> float | None:
     found = _LENGTH.fullmatch(text)
     value = float(found[1]) * _UNITS[found[2] or ""] if found else None
     return value if value is not None and abs(value) < LARGEST else None
+
+
+def _side(attributes: Mapping[str, str], name: str) -> float | None:
+    """A length above 0; None where there is none."""
+    length = _length(attributes.get(name, ""))
+    return length if length is not None and length > 0 else None
 
 
 def _broken(path: Path, found: str) -> LabelError:

@@ -13,6 +13,51 @@ from numpy.typing import ArrayLike, DTypeLike
 from cytomask.errors import LabelError
 from cytomask.geometry.bit_masks import Packed, byte_offsets
 
+#: So many pixels may be asked for by whatever file, and so many more by each number of points or runs in it.
+_BELIEVED, _PER_NUMBER = 2**28, 2**13
+
+
+def check_room(pixels: float, numbers: int, where: str) -> None:
+    """Refuse masks that ask for far more memory or time than what tells them can mean.
+
+    Parameters
+    ----------
+    pixels
+        Pixels of all windows, or steps along all outlines.
+    numbers
+        How many points or runs tell the masks.
+    where
+        Named in the error.
+
+    Raises
+    ------
+    LabelError
+        If there are more than 2 ** 28 pixels, and 8192 more for each number.
+
+    Examples
+    --------
+    >>> check_room(2**40, 4, "polygons")
+    Traceback (most recent call last):
+    cytomask.errors.LabelError: the objects cover far more than what is told of them can mean
+      where:    polygons
+      found:    1.1e+12 pixels, told by 4 points or runs
+      expected: at most 268468224
+      to do:    check the coordinates, and leave out outlines that are no objects
+    """
+    most = _BELIEVED + _PER_NUMBER * numbers
+    if not pixels <= most:
+        raise LabelError(
+            "the objects cover far more than what is told of them can mean", where=where,
+            found=f"{pixels:.2g} pixels, told by {numbers} points or runs", expected=f"at most {most}",
+            fix="check the coordinates, and leave out outlines that are no objects",
+        )  # fmt: skip
+
+
+def window_areas(windows: np.ndarray) -> np.ndarray:
+    """Pixels of each window, int64 ``(N,)``."""
+    wide = windows.astype(np.int64)
+    return np.asarray((wide[:, 2] - wide[:, 0]) * (wide[:, 3] - wide[:, 1]))
+
 
 def check_shape(shape: Any) -> tuple[int, int]:
     """Read height and width of an image.

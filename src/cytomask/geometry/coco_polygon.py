@@ -17,6 +17,7 @@ import numpy as np
 from numba import njit
 
 from cytomask.errors import LabelError
+from cytomask.geometry.bit_mask_checks import check_room, window_areas
 from cytomask.geometry.bit_mask_windows import recut_masks, tight_windows
 from cytomask.geometry.bit_masks import Packed, byte_offsets, take_masks
 from cytomask.geometry.rle import decode_masks
@@ -51,7 +52,7 @@ def fill_coco_polygons(
     ------
     LabelError
         If a piece has fewer than three points, an odd number of coordinates, or ones that are no finite numbers or
-        more than a million pixels away.
+        more than a million pixels away, or the polygons take far more room or time than so many points can mean.
 
     Examples
     --------
@@ -71,10 +72,13 @@ def fill_coco_polygons(
     points = np.concatenate([np.zeros((0, 2)), *pieces])
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(piece) for piece in pieces], dtype=np.int64)])
     of_object = np.array(piece_ends, np.int64)
+    of_pieces = _windows(points, ends, np.arange(len(ends)), shape)
     windows = _windows(points, ends, of_object, shape)
+    areas = window_areas(windows).sum(), window_areas(of_pieces).sum()
+    check_room(max(*areas, _steps(points, ends)), len(points), where)
     offsets = byte_offsets(windows)
     bits = np.zeros(int(offsets[-1]), np.uint8)
-    _fill(points, ends, of_object, shape[0], shape[1], windows, bits, offsets)
+    _fill(points, ends, of_object, shape[0], shape[1], of_pieces, windows, bits, offsets)
     return recut_masks(windows, bits, offsets, tight_windows(windows, bits, offsets))
 
 
@@ -109,7 +113,7 @@ def _piece(piece: Any, where: str) -> np.ndarray:
     expected = "[x, y, x, y, ...] of at least three points"
     try:
         flat = np.asarray(piece, np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise LabelError("a polygon is not made of numbers", where=where, expected=expected) from error
     if flat.ndim != 1 or flat.size < 6 or flat.size % 2:
         raise LabelError(
@@ -139,9 +143,22 @@ def _windows(points: np.ndarray, ends: np.ndarray, of_object: np.ndarray, shape:
 
 
 @njit(cache=True, nogil=True)
+def _steps(points: Any, ends: Any) -> float:
+    """How many steps the walk along all outlines takes on the fine grid."""
+    steps = 0.0
+    for piece in range(ends.size - 1):
+        before = ends[piece + 1] - 1
+        for k in range(ends[piece], ends[piece + 1]):
+            steps += _FINE * max(abs(points[k, 0] - points[before, 0]), abs(points[k, 1] - points[before, 1]))
+            before = k
+    return steps
+
+
+@njit(cache=True, nogil=True)
 def _fill(
-    points: Any, ends: Any, of_object: Any, height: int, width: int, windows: Any, bits: Any, offsets: Any
-) -> None:
+    points: Any, ends: Any, of_object: Any, height: int, width: int, of_pieces: Any, windows: Any, bits: Any,
+    offsets: Any,
+) -> None:  # fmt: skip
     for i in range(of_object.size - 1):
         y0, x0 = np.int64(windows[i, 0]), np.int64(windows[i, 1])
         y1, x1 = np.int64(windows[i, 2]), np.int64(windows[i, 3])
@@ -150,10 +167,11 @@ def _fill(
         crossed = np.zeros((y1 - y0, x1 - x0), np.bool_)
         for piece in range(of_object[i], of_object[i + 1]):
             _walk(points, ends[piece], ends[piece + 1], height, width, y0, x0, crossed)
-            for x in range(x1 - x0):
+            top, bottom = of_pieces[piece, 0] - y0, of_pieces[piece, 2] - y0
+            for x in range(of_pieces[piece, 1] - x0, of_pieces[piece, 3] - x0):
                 inside = False
-                p = 8 * offsets[i] + x
-                for y in range(y1 - y0):
+                p = 8 * offsets[i] + top * (x1 - x0) + x
+                for y in range(top, bottom):
                     inside ^= crossed[y, x]
                     crossed[y, x] = False
                     if inside:

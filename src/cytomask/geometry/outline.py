@@ -17,6 +17,7 @@ from numba import njit
 from numpy.typing import ArrayLike
 
 from cytomask.errors import LabelError
+from cytomask.geometry.bit_mask_checks import check_room, window_areas
 from cytomask.geometry.bit_mask_windows import recut_masks, tight_windows
 from cytomask.geometry.bit_masks import Packed, byte_offsets
 
@@ -95,7 +96,8 @@ def fill_outlines(
     Raises
     ------
     LabelError
-        If a ring has fewer than three points, points without two numbers, or numbers that are not finite.
+        If a ring has fewer than three points, points without two numbers, or numbers that are not finite, or the
+        polygons take far more room or time than so many points can mean.
 
     Examples
     --------
@@ -112,7 +114,8 @@ def fill_outlines(
     points = np.concatenate([np.zeros((0, 2)), *rings])
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(ring) for ring in rings], dtype=np.int64)])
     of_object = np.array(ring_ends, np.int64)
-    windows = _windows_of_rings(points, ends, of_object, shape[0], shape[1])
+    windows, crossed = _windows_of_rings(points, ends, of_object, shape[0], shape[1])
+    check_room(max(window_areas(windows).sum(), crossed), len(points), where)
     offsets = byte_offsets(windows)
     bits = np.zeros(int(offsets[-1]), np.uint8)
     _fill(points, ends, of_object, rule == "union", windows, bits, offsets)
@@ -124,7 +127,7 @@ def _rings(polygon: Any, where: str) -> list[np.ndarray]:
     try:
         single = len(polygon) > 0 and np.ndim(polygon[0]) == 1
         rings = [np.asarray(ring, np.float64) for ring in ([polygon] if single else polygon)]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise LabelError(
             "a polygon is not made of points", where=where, found=type(polygon).__name__, expected="(V, 2), y and x"
         ) from error
@@ -290,8 +293,9 @@ def _trace(windows: Any, bits: Any, offsets: Any) -> tuple[np.ndarray, np.ndarra
 
 
 @njit(cache=True, nogil=True)
-def _windows_of_rings(points: Any, ends: Any, of_object: Any, height: int, width: int) -> np.ndarray:
-    windows = np.zeros((of_object.size - 1, 4), np.int32)
+def _windows_of_rings(points: Any, ends: Any, of_object: Any, height: int, width: int) -> tuple[np.ndarray, float]:
+    """The windows, and how many rows all sides of the polygons cross together."""
+    windows, crossed = np.zeros((of_object.size - 1, 4), np.int32), 0.0
     for i in range(of_object.size - 1):
         begin, end = ends[of_object[i]], ends[of_object[i + 1]]
         if begin == end:
@@ -301,7 +305,13 @@ def _windows_of_rings(points: Any, ends: Any, of_object: Any, height: int, width
         y0, y1 = min(max(np.ceil(low_y), 0), height), min(max(np.ceil(high_y), 0), height)
         x0, x1 = min(max(np.ceil(low_x), 0), width), min(max(np.ceil(high_x), 0), width)
         windows[i, 0], windows[i, 1], windows[i, 2], windows[i, 3] = y0, x0, y1, x1
-    return windows
+        for ring in range(of_object[i], of_object[i + 1]):
+            before = min(max(points[ends[ring + 1] - 1, 0], 0.0), float(height))
+            for k in range(ends[ring], ends[ring + 1]):
+                here = min(max(points[k, 0], 0.0), float(height))
+                crossed += abs(here - before)
+                before = here
+    return windows, crossed
 
 
 @njit(cache=True, nogil=True)

@@ -18,6 +18,7 @@ import numpy as np
 from numba import njit
 
 from cytomask.errors import LabelError
+from cytomask.geometry.bit_mask_checks import check_room, window_areas
 from cytomask.geometry.bit_masks import Packed, byte_offsets
 
 
@@ -75,7 +76,8 @@ def decode_masks(codes: Sequence[Mapping[str, Any]], shape: tuple[int, int], whe
     Raises
     ------
     LabelError
-        If a code is of another size, broken off, or does not fill the image exactly.
+        If a code is of another size, broken off, or does not fill the image exactly, or the masks take far more room
+        than so many runs can mean.
 
     Examples
     --------
@@ -87,6 +89,7 @@ def decode_masks(codes: Sequence[Mapping[str, Any]], shape: tuple[int, int], whe
     begins = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(c) for c in counts], dtype=np.int64)])
     runs = np.concatenate([np.zeros(0, np.int64), *counts])
     windows = _windows_of_runs(runs, begins, shape[0])
+    check_room(window_areas(windows).sum(), len(runs), where)
     offsets = byte_offsets(windows)
     bits = np.zeros(int(offsets[-1]), np.uint8)
     _paint_runs(runs, begins, shape[0], windows, bits, offsets)
@@ -97,7 +100,7 @@ def _counts(code: Mapping[str, Any], shape: tuple[int, int], where: str) -> np.n
     """The runs of one code, made sure of."""
     try:
         size, counts = tuple(int(n) for n in code["size"]), code["counts"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise LabelError(
             "a run-length code is not as COCO writes it", where=where, found=_short(code),
             expected='{"size": [height, width], "counts": ...}',
@@ -109,7 +112,7 @@ def _counts(code: Mapping[str, Any], shape: tuple[int, int], where: str) -> np.n
             fix="COCO's size has the height first" if size == (shape[1], shape[0]) else None,
         )  # fmt: skip
     if isinstance(counts, str | bytes):
-        text = counts if isinstance(counts, bytes) else counts.encode("utf-8")
+        text = counts if isinstance(counts, bytes) else counts.encode("utf-8", "surrogatepass")
         runs, valid = _decompress(np.frombuffer(text, np.uint8))
         if not valid:
             raise LabelError(
@@ -117,7 +120,10 @@ def _counts(code: Mapping[str, Any], shape: tuple[int, int], where: str) -> np.n
                 expected="characters from '0' to 'o' that end a number",
             )  # fmt: skip
     else:
-        given = np.asarray(counts)
+        try:
+            given = np.asarray(counts)
+        except (ValueError, OverflowError):  # lists in lists
+            given = np.zeros((1, 1))
         whole = given.ndim == 1 and (given.size == 0 or given.dtype.kind in "iu")
         if not whole:
             raise LabelError(

@@ -7,8 +7,12 @@ from typing import Literal
 
 import numpy as np
 
+from cytomask.geometry.bit_mask_checks import check_room
+
 #: So many crossings of outlines with rows are worked on at once.
 _AT_ONCE = 2**20
+#: So many pixels of the mask, in whole rows.
+_BAND = 2**22
 
 
 def fill_rings(
@@ -34,6 +38,11 @@ def fill_rings(
     tuple
         The mask as a boolean crop, and the pixel ``(y, x)`` of its first pixel.
 
+    Raises
+    ------
+    LabelError
+        If the rings take far more room or time than so many points can mean.
+
     Examples
     --------
     >>> square = np.array([(0, 0), (0, 4), (4, 4), (4, 0)], float)
@@ -45,7 +54,8 @@ def fill_rings(
     nothing = np.zeros((0, 0), bool), (0, 0)
     if not edges:
         return nothing
-    y0, x0, y1, x1 = np.concatenate(edges).astype(np.float64).T
+    sides = np.concatenate(edges).astype(np.float64)
+    y0, x0, y1, x1 = sides.T
     # Rows whose centres lie in [y0, y1), and columns that the window needs.
     first = np.clip(np.ceil(np.minimum(y0, y1)), 0, shape[0]).astype(np.int64)
     last = np.clip(np.ceil(np.maximum(y0, y1)), 0, shape[0]).astype(np.int64)
@@ -53,6 +63,21 @@ def fill_rings(
     left, right = (int(np.clip(np.ceil(x), 0, shape[1])) for x in (np.minimum(x0, x1).min(), np.maximum(x0, x1).max()))
     if top >= bottom or left >= right:
         return nothing
+    check_room(max((bottom - top) * (right - left), (last - first).sum()), len(sides), "rings")
+    mask = np.empty((bottom - top, right - left), bool)
+    step = max(1, _BAND // (right - left))
+    for begin in range(top, bottom, step):
+        end = min(begin + step, bottom)
+        winding = _winding(sides, np.clip(first, begin, end), np.clip(last, begin, end), (begin, left, end, right))
+        mask[begin - top : end - top] = winding != 0 if rule == "nonzero" else winding % 2 != 0
+    return mask, (top, left)
+
+
+def _winding(sides: np.ndarray, first: np.ndarray, last: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
+    """How often sides, each in its rows from ``first`` on and before ``last``, wind round the pixels of a window."""
+    top, left, bottom, right = window
+    inside = last > first
+    (y0, x0, y1, x1), first, last = sides[inside].T, first[inside], last[inside]
     turns = np.zeros((bottom - top, right - left + 1), np.int32)
     counts = last - first
     begin = 0
@@ -70,5 +95,4 @@ def fill_rings(
         column = np.clip(np.ceil(x), left, right).astype(np.int64)
         np.add.at(turns, (row - top, column - left), np.where(y1[edge] > y0[edge], 1, -1))
         begin = end
-    winding = np.cumsum(turns[:, :-1], axis=1)
-    return (winding != 0 if rule == "nonzero" else winding % 2 != 0), (top, left)
+    return np.cumsum(turns[:, :-1], axis=1, dtype=np.int32)

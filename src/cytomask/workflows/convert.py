@@ -19,6 +19,8 @@ from cytomask.formats.open_annotations import find_format, open_annotations, rec
 from cytomask.progress import say, track, warn
 
 DATASET = "data set"
+#: Formats that have a file for each image, by the suffix of these.
+_FOLDERS = {".geojson": "qupath", ".zip": "imagej-rois", ".roi": "imagej-rois", ".npy": "cellpose", ".svg": "s-bsst265"}
 
 
 @dataclass(frozen=True)
@@ -207,14 +209,20 @@ def _format_of_target(target: Path) -> AnnotationFormat:
     for row in ANNOTATION_FORMATS.values():
         if row.kind == "file" and row.suffix == suffix:
             return row
+    of_images = ANNOTATION_FORMATS.get(_FOLDERS.get(suffix, ""))
+    of_suffix: dict[str, str] = {}
+    for row in ANNOTATION_FORMATS.values():
+        of_suffix.setdefault(row.suffix, row.title)
+    del of_suffix[""]
     raise ConfigError(
         "the target's name does not tell its format",
         where=target,
         found=suffix,
         expected="no suffix (a folder of label images), "
-        + ", ".join(f"{row.suffix} ({row.title})" for row in ANNOTATION_FORMATS.values() if row.suffix),
-        fix=f"name it with --to: {', '.join(ANNOTATION_FORMATS)}",
-    )
+        + ", ".join(f"{suffix} ({title})" for suffix, title in of_suffix.items()),
+        fix=f"name the format with --to: {', '.join(ANNOTATION_FORMATS)}" if of_images is None
+        else f"{of_images.title} is a folder with a file for each image: name a folder, and --to {of_images.name}",
+    )  # fmt: skip
 
 
 def _check_target(source: Path, target: Path, to: AnnotationFormat, overwrite: bool) -> None:
