@@ -20,6 +20,7 @@ from scipy.ndimage import gaussian_filter, zoom
 from cytomask.__main__ import main
 from cytomask.data.check.finding import CheckReport
 from cytomask.data.check.kinds import KINDS
+from cytomask.data.dataset import open_dataset
 from cytomask.errors import CytomaskError
 from cytomask.formats.label_images import read_labels, write_labels
 from cytomask.instances import Instances
@@ -680,6 +681,33 @@ def test_masks_of_coco_are_kept_to_the_pixel(coco: Path, tmp_path: Path) -> None
     assert masks[0].to_rle() == masks[1].to_rle()
     assert [a["category_id"] for a in old["annotations"]] == [a["category_id"] for a in new["annotations"]]
     assert [a["bbox"] for a in old["annotations"]] == [a["bbox"] for a in new["annotations"]]
+
+
+def test_grey_stays_rgb_where_channels_are_named_or_others_have_colours(clean: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(clean, tmp_path / "set"))
+    for name in SPLITS:
+        write_png(root / "images" / f"{name}.png", np.repeat(image_of(clean, name)[..., None], 3, axis=2))
+    (root / "dataset.yaml").write_text("images: images\nlabels: labels\nchannels: [red, green, blue]\n")
+    repair_data(root, tmp_path / "named")
+    (root / "dataset.yaml").unlink()
+    dyed = np.stack([image_of(clean), image_of(clean) // 2, image_of(clean) // 3], axis=2)
+    write_png(root / "images" / "im0.png", dyed)
+    repair_data(root, tmp_path / "coloured")
+    for copy in (tmp_path / "named", tmp_path / "coloured"):
+        for sample in (opened := open_dataset(copy)).samples:
+            assert opened.load(sample)[0].n_channels == 3
+        assert repairs(copy) == []
+
+
+def test_a_split_alone_is_repaired_with_its_steps_and_all_classes(clean: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(clean, tmp_path / "set"))
+    classes_table(root, lambda name, i: "ab"[i % 2 and SPLITS[name] != "train"], "[a, b]")
+    text = (root / "dataset.yaml").read_text()
+    (root / "dataset.yaml").write_text(text + "steps: {train: [fill_label_holes], val: [fill_label_holes]}\n")
+    repair_data(root, tmp_path / "out", split="train")
+    copy = open_dataset(tmp_path / "out")
+    assert (len(copy), copy.classes) == (6, ("a", "b"))
+    assert all(sample.reading.steps for sample in copy.samples)
 
 
 def test_repair_never_writes_over_what_is_there(clean: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from cytomask.output import replacing
 
 
 def write_plain_image(path: Path, image: Image) -> None:
-    """Write an image of one or three channels as PNG or TIFF, with its pixel size.
+    """Write an image of one or three channels as PNG, or as TIFF with its pixel size.
 
     Parameters
     ----------

@@ -38,11 +38,14 @@ class Examination:
         The data set; None if it cannot be opened, and its annotation file is all that was looked at.
     examined
         What is remembered of each image.
+    split
+        The split that was looked at; None for all.
     """
 
     findings: list[Finding]
     dataset: Dataset | None
     examined: list[Examined]
+    split: str | None = None
 
 
 def examine_data(path: Path, *, split: str | None = None, workers: int | None = None) -> Examination:
@@ -82,7 +85,7 @@ def examine_data(path: Path, *, split: str | None = None, workers: int | None = 
     # Where chance draws the splits, none of them is anybody's decision.
     drawn = dataset.how_split.startswith("drawn")
     found += split_faults(examined, dataset.split_names, drawn)
-    return Examination(found, dataset, examined)
+    return Examination(found, dataset, examined, split)
 
 
 def coco_files(path: Path) -> dict[Path, str | None]:

@@ -119,7 +119,7 @@ def repair_examined(seen: Examination, path: Path, out: str | Path) -> Repaired:
         if any(one.sample.annotation is not None for one in kept):
             _write_annotations(folder, seen, kept, done)
         else:
-            _write_labels(folder, seen.dataset, kept, done)
+            _write_labels(folder, seen, kept, done)
         _tell_left(seen.findings, {one.sample.name: one.sample for one in seen.examined}, done)
         with (folder / TABLE_NAME).open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, _COLUMNS)
@@ -162,12 +162,15 @@ def _mended(one: Examined, done: Repaired) -> tuple[Instances, frozenset[int]]:
     return objects, crowd.intersection(objects.ids.tolist())
 
 
-def _write_labels(folder: Path, dataset: Dataset, kept: Sequence[Examined], done: Repaired) -> None:
+def _write_labels(folder: Path, seen: Examination, kept: Sequence[Examined], done: Repaired) -> None:
+    dataset = seen.dataset
+    assert dataset is not None
+    made_anew = _made_anew(kept)
     class_rows: list[tuple[str, int, str]] = []
     with_classes = any(one.sample.reading.object_classes is not None for one in kept)
     for one in track(kept, "repairing"):
         objects, _ = _mended(one, done)
-        _copy_image(one, folder / "images", done)
+        _copy_image(one, folder / "images", made_anew, done)
         suffix = one.sample.label_path.suffix.lower()
         labels = objects.to_labels(np.int32)
         if suffix not in (".png", ".tif", ".tiff") or (suffix == ".png" and labels.max(initial=0) > 65535):
@@ -180,20 +183,20 @@ def _write_labels(folder: Path, dataset: Dataset, kept: Sequence[Examined], done
             class_rows += [(one.sample.name, i, names[c - 1]) for i, c in zip(objects.ids.tolist(), objects.classes)]
     if with_classes:
         _write_table(folder / "objects.csv", ("image", "id", "class"), class_rows)
-    unused = _unused(dataset, kept, done)
+    unused = _unused(seen, done)
     _write_manifest(folder, dataset, kept)
     told: dict[str, Any] = {"images": "images", "labels": "labels"}
     if with_classes:
         told |= {"object_classes": {"csv": "objects.csv"}}
     if len(dataset.classes) > 1 or with_classes:
         told |= {"classes": [name for name in dataset.classes if name not in unused]}
-    _write_config(folder, dataset, told)
+    _write_config(folder, dataset, kept, told)
 
 
 def _write_annotations(folder: Path, seen: Examination, kept: Sequence[Examined], done: Repaired) -> None:
     dataset = seen.dataset
     assert dataset is not None
-    unused = _unused(dataset, kept, done)
+    unused, made_anew = _unused(seen, done), _made_anew(kept)
     classes = [name for name in dataset.classes if name not in unused]
     by_file: dict[tuple[str, str | None], list[Examined]] = {}
     # One file for each split where that is how the splits came about; else one for all.
@@ -210,7 +213,7 @@ def _write_annotations(folder: Path, seen: Examination, kept: Sequence[Examined]
     def annotations(members: Sequence[Examined]) -> Iterator[Annotation]:
         for one in track(members, "repairing"):
             objects, crowd = _mended(one, done)
-            name = _copy_image(one, folder / "images", done)
+            name = _copy_image(one, folder / "images", made_anew, done)
             yield Annotation(one.sample.name, objects, crowd, name, None, one.sample.group)
 
     files = {}
@@ -220,24 +223,42 @@ def _write_annotations(folder: Path, seen: Examination, kept: Sequence[Examined]
     told: dict[str, Any] = {"images": "images", "annotations": files if by_split else files[None]}
     if not by_split:
         _write_manifest(folder, dataset, kept)
-    _write_config(folder, dataset, told)
+    _write_config(folder, dataset, kept, told)
 
 
-def _unused(dataset: Dataset, kept: Sequence[Examined], done: Repaired) -> list[str]:
-    if len(dataset.classes) < 2:
+def _unused(seen: Examination, done: Repaired) -> list[str]:
+    """Classes without objects, where all of the data set was read: what was not looked at may have some."""
+    dataset = seen.dataset
+    if dataset is None or len(dataset.classes) < 2 or seen.split is not None:
         return []
-    used = {int(c) for one in kept for c in np.unique(one.classes)}
+    if any(one.anatomy is None for one in seen.examined):
+        return []
+    used = {int(c) for one in seen.examined for c in np.unique(one.classes)}
     unused = [name for k, name in enumerate(dataset.classes, start=1) if k not in used] if used else []
     for name in unused:
         done.add("done", "unused-category", None, f"class {name} dropped: it has no object")
     return unused
 
 
-def _copy_image(one: Examined, folder: Path, done: Repaired) -> str:
+def _made_anew(kept: Sequence[Examined]) -> tuple[bool, bool]:
+    """Whether grey images are made grey, and transparency is dropped.
+
+    Neither where the data set's file says what the images' axes or planes are; nor grey where it names channels or
+    steps, or other images have colours: then all images must go on having as many channels.
+    """
+    readings = [one.sample.reading for one in kept]
+    if any(reading.axes is not None or reading.plane is not None for reading in readings):
+        return False, False
+    named = any(reading.channels is not None or reading.steps for reading in readings)
+    return not named and not any(one.pixels is not None and one.pixels.colour for one in kept), True
+
+
+def _copy_image(one: Examined, folder: Path, made_anew: tuple[bool, bool], done: Repaired) -> str:
     """Copy an image, made grey or without transparency where it should be; return its name below the folder."""
     assert one.pixels is not None
     source = one.sample.image_path
     grey, alpha = one.pixels.rgb and one.pixels.equal_channels, one.pixels.alpha
+    grey, alpha = grey and made_anew[0], alpha and made_anew[1]
     suffix = "".join(source.suffixes[-2:]) if source.name.lower().endswith((".ome.tif", ".ome.tiff")) else source.suffix
     plain = (grey or alpha) and one.pixels.dtype in ("uint8", "uint16")
     name = one.sample.name + (suffix if not plain else ".tif" if suffix.lower() in (".tif", ".tiff") else ".png")
@@ -246,7 +267,7 @@ def _copy_image(one: Examined, folder: Path, done: Repaired) -> str:
     if not plain:
         shutil.copyfile(source, target)
         return name
-    image = read_image(source, axes=one.sample.reading.axes, plane=one.sample.reading.plane)
+    image = read_image(source)
     write_plain_image(target, image.select([0]) if grey else image)
     if grey:
         done.add("done", "grey-as-rgb", one.sample, "one of three equal channels kept")
@@ -272,7 +293,7 @@ def _write_table(path: Path, head: Sequence[str], rows: Sequence[Sequence[Any]])
         writer.writerows(rows)
 
 
-def _write_config(folder: Path, dataset: Dataset, told: dict[str, Any]) -> None:
+def _write_config(folder: Path, dataset: Dataset, kept: Sequence[Examined], told: dict[str, Any]) -> None:
     """Write ``dataset.yaml``: what the data set's own file says beside where things lie."""
     source = dataset.source
     if source.is_dir():
@@ -280,7 +301,9 @@ def _write_config(folder: Path, dataset: Dataset, told: dict[str, Any]) -> None:
     old = read_config(source) if source.suffix.lower() in (".yaml", ".yml") and source.is_file() else DatasetConfig()
     carried = ("description", "licence", "axes", "plane", "channels", "pixel_size", "steps")
     said = old.model_dump(mode="json", include=set(carried), exclude_defaults=True)
-    # Pictures that were made anew have no further planes or axes to tell apart, nor do copies differ from the old.
+    if isinstance(said.get("steps"), dict):
+        splits = {one.sample.split for one in kept}
+        said["steps"] = {split: steps for split, steps in said["steps"].items() if split in splits}
     text = yaml.safe_dump({"name": dataset.name, **said, **told}, sort_keys=False, allow_unicode=True)
     (folder / CONFIG_NAMES[0]).write_text(text, encoding="utf-8")
 

@@ -63,7 +63,7 @@ _TABLE: dict[str, Kind] = {
     "inverted": Kind("contrast inverted against the other images", "warning",
                      "look whether the image was inverted when exported, or belongs to another modality"),
     "grey-as-rgb": Kind("grey image stored as RGB", "note", "nothing needed; one channel takes a third of the room",
-                        "keeps one of the three equal channels"),
+                        "keeps one of the three equal channels, unless other images have colours"),
     "alpha": Kind("transparency channel", "note", "nothing needed: it is dropped when read", "drops it"),
     "channels-differ": Kind("images of different channels", "warning",
                             "name the channels to use in the data set's file, or give a step select_channels"),
