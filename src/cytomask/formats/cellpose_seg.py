@@ -11,7 +11,7 @@ it where it is known. The program numbers the objects anew when their ids have g
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 
 from cytomask.errors import CytomaskError, LabelError
 from cytomask.formats.annotation import Annotation, AnnotationSet
+from cytomask.formats.annotation_files import files_below
 from cytomask.formats.annotation_names import FilesOfImages
 from cytomask.formats.image_copies import copy_as_it_is
 from cytomask.formats.image_finder import ImageFinder, plain_name
@@ -69,7 +70,7 @@ def recognise(path: Path) -> bool:
     False
     """
     try:
-        return any(_begins_as_npy(file) for file in _files(path))
+        return any(_begins_as_npy(file) for file in files_below(path, (ENDING,)))
     except OSError:
         return False
 
@@ -85,7 +86,7 @@ def open_annotations(path: Path, images: ImageFinder) -> AnnotationSet:
         The images; none is needed.
     """
     files = {}
-    for file in _files(path):
+    for file in files_below(path, (ENDING,)):
         below = file.name if path.is_file() else file.relative_to(path).as_posix()
         files[plain_name(below[: -len(ENDING)])] = file
     found = {name: image for name, file in files.items() if (image := image_beside(name, file, images)) is not None}
@@ -226,16 +227,6 @@ def _write_npy(file: Any, content: dict[str, Any]) -> None:
     np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": ()})
     for part in pickle_in_array(content):
         file.write(part)
-
-
-def _files(path: Path) -> Iterator[Path]:
-    if path.is_file():
-        yield from [path] if path.name.lower().endswith(ENDING) else []
-    elif path.is_dir():
-        for file in sorted(path.rglob("*")):
-            hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-            if file.name.lower().endswith(ENDING) and not hidden and file.is_file():
-                yield file
 
 
 def _begins_as_npy(path: Path) -> bool:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from cytomask.errors import DataError
 from cytomask.formats.annotation import Annotation, AnnotationSet
+from cytomask.formats.annotation_files import files_below
 from cytomask.formats.annotation_names import FilesOfImages
 from cytomask.formats.image_finder import ImageFinder, plain_name
 from cytomask.formats.imagej_files import holds_rois, is_empty_zip, read_regions, write_regions
@@ -74,7 +75,7 @@ def recognise(path: Path) -> bool:
     False
     """
     try:
-        return any(holds_rois(file) for file in _files(path))
+        return any(holds_rois(file) for file in files_below(path, _SUFFIXES))
     except OSError:
         return False
 
@@ -99,7 +100,7 @@ def open_annotations(path: Path, images: ImageFinder) -> AnnotationSet:
     files: dict[str, Path] = {}
     told: Counter[str] = Counter()
     classes: set[str] = set()
-    for file in _files(path):
+    for file in files_below(path, _SUFFIXES):
         if not holds_rois(file) and not is_empty_zip(file):
             told["no rois"] += 1
             continue
@@ -156,13 +157,6 @@ def write_annotations(path: Path, annotations: Iterable[Annotation], classes: Se
         files = FilesOfImages(folder, ".zip")
         for annotation in annotations:
             write_regions(files.path(annotation.name), annotation.instances, classes)
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        below = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES)
-        return [p for p in below if p.is_file() and not p.name.startswith(".")]
-    return [path] if path.suffix.lower() in _SUFFIXES and path.is_file() else []
 
 
 def _image_name(file: Path, path: Path, images: ImageFinder) -> str:

@@ -25,6 +25,7 @@ import numpy as np
 
 from cytomask.errors import DataError, LabelError
 from cytomask.formats.annotation import Annotation, AnnotationSet
+from cytomask.formats.annotation_files import files_below
 from cytomask.formats.annotation_names import FilesOfImages
 from cytomask.formats.image_finder import ImageFinder, plain_name
 from cytomask.formats.json_elements import JsonFile
@@ -82,7 +83,7 @@ def recognise(path: Path) -> bool:
     False
     """
     try:
-        return any(_is_geojson(file) for file in _files(path))
+        return any(_is_geojson(file) for file in files_below(path, _SUFFIXES))
     except OSError:
         return False
 
@@ -107,7 +108,7 @@ def open_annotations(path: Path, images: ImageFinder) -> AnnotationSet:
     files: dict[str, Path] = {}
     told: Counter[str] = Counter()
     classes: set[str] = set()
-    for file in _files(path):
+    for file in files_below(path, _SUFFIXES):
         if not _is_geojson(file):
             continue
         name = _image_name(file, path, images)
@@ -200,13 +201,6 @@ def _written(annotation: Annotation, classes: Sequence[str]) -> Iterator[dict[st
             "type": "Feature", "id": str(uuid5(_NAMESPACE, f"{annotation.name}\n{label}")), "geometry": geometry,
             "properties": properties,
         }  # fmt: skip
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        below = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES)
-        return [p for p in below if p.is_file() and not p.name.startswith(".")]
-    return [path] if path.is_file() and path.suffix.lower() in _SUFFIXES else []
 
 
 def _is_geojson(path: Path) -> bool:

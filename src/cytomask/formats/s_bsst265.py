@@ -20,6 +20,7 @@ from pathlib import Path
 
 from cytomask.errors import CytomaskError, DataError
 from cytomask.formats.annotation import Annotation, AnnotationSet
+from cytomask.formats.annotation_files import files_below
 from cytomask.formats.annotation_names import FilesOfImages
 from cytomask.formats.bsst265_table import DESCRIPTION, read_descriptions, write_descriptions
 from cytomask.formats.image_copies import copy_as_tiff, write_view
@@ -77,9 +78,9 @@ def recognise(path: Path) -> bool:
         if not path.is_dir():
             return False
         root, asked = _root(path)
-        has_drawings = any(_of_kind(root / _DRAWINGS, (".svg",)))
+        has_drawings = any(files_below(root / _DRAWINGS, (".svg",)))
         return has_drawings or (
-            not asked and (root / DESCRIPTION).is_file() and any(_of_kind(root / _LABELS, LABEL_SUFFIXES))
+            not asked and (root / DESCRIPTION).is_file() and any(files_below(root / _LABELS, LABEL_SUFFIXES))
         )
     except (OSError, CytomaskError):
         return False
@@ -183,17 +184,9 @@ def _root(path: Path) -> tuple[Path, bool]:
     return (inner, False) if not has_own and inner.is_dir() else (path, False)
 
 
-def _of_kind(folder: Path, suffixes: Sequence[str]) -> Iterable[Path]:
-    if folder.is_dir():
-        for file in sorted(folder.rglob("*")):
-            hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-            if file.suffix.lower() in suffixes and not hidden and file.is_file():
-                yield file
-
-
-def _by_name(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+def _by_name(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for file in _of_kind(folder, suffixes):
+    for file in files_below(folder, suffixes):
         below = file.relative_to(folder).as_posix()
         name = plain_name(below.removesuffix(file.suffix) if file.suffix.lower() == ".svg" else below)
         if name in found:
