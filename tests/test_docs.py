@@ -222,12 +222,12 @@ def test_the_object_table_has_the_columns_that_the_page_names() -> None:
 
 
 def test_every_output_of_predict_is_described() -> None:
-    from cytomask.workflows.predict import COCO_NAME, OUTPUTS, RECORD_NAME
+    from cytomask.workflows.predict_outputs import OUTPUTS, RECORD_NAME, SHARED_OUTPUTS
 
     page = (DOCS / "reference/outputs.md").read_text(encoding="utf-8")
-    for kind, ending in OUTPUTS.items():
-        file = f"NAME{ending.format(table='csv')}" if ending else COCO_NAME
-        assert f"| `{file}` | `{kind}` |" in page
+    for kind, files in {**{kind: (file,) for kind, file in OUTPUTS.items()}, **SHARED_OUTPUTS}.items():
+        for file in files:
+            assert f"| `{file}` | `{kind}` |" in page
     assert f"| `{RECORD_NAME}` |" in page
 
 

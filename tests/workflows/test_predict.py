@@ -19,6 +19,7 @@ from cytomask.instances import Instances
 from cytomask.models.bundle import Bundle, ModelSpec, save_bundle
 from cytomask.models.registry import build_segmenter
 from cytomask.workflows import predict as workflow
+from cytomask.workflows import predict_outputs as outputs
 from cytomask.workflows.predict import predict_images
 from cytomask.workflows.result_names import name_results
 
@@ -234,7 +235,7 @@ def test_a_full_disk_leaves_nothing_half_written(model, images, tmp_path, monkey
     def full(path: Path, picture: np.ndarray) -> None:
         raise OutputError("the file cannot be written", where=path, found="No space left on device")
 
-    monkeypatch.setattr(workflow, "write_png", full)
+    monkeypatch.setattr(outputs, "write_png", full)
     out = tmp_path / "out"
     with pytest.raises(OutputError, match="No space"):
         predict_images(model, [images], out, device="cpu")

@@ -18,7 +18,7 @@ def predict(
         str | None, typer.Option(help="Take the images of this split of a data set, given in place of images.")
     ] = None,
     save: Annotated[
-        str, typer.Option(help="What to write, comma-separated: labels, overlay, table, coco.")
+        str, typer.Option(help="What to write, comma-separated: labels, overlay, table, class-masks, coco.")
     ] = "labels,overlay,table,coco",
     channels: Annotated[
         str | None, typer.Option(help="Channels to use, by name or number, comma-separated: DAPI or 0.")

@@ -187,13 +187,17 @@ class Painter:
         self.spool, self.shape, self.class_names = spool, shape, class_names
         self.reach = np.array([spool.reach(number) for number in range(len(spool.tiles))], np.int64).reshape(-1, 4)
 
-    def paint(self, y0: int, x0: int, y1: int, x1: int) -> npt.NDArray[np.uint32]:
-        """Paint one part: where objects overlap, the better scored one is on top; of equal scores, the later one."""
+    def paint(self, y0: int, x0: int, y1: int, x1: int, only: int | None = None) -> npt.NDArray[np.uint32]:
+        """Paint one part, of all classes or ``only`` one: of overlapping objects the better scored is on top.
+
+        Of equal scores, the later one is.
+        """
         box = np.array([y0, x0, y1, x1])
         parts = []
         for number in np.flatnonzero(_cross(self.reach, box)).tolist():
             objects = self.spool.objects(number, self.shape, self.class_names)
-            objects = objects.take(_cross(objects.windows, box))
+            chosen = _cross(objects.windows, box)
+            objects = objects.take(chosen if only is None else chosen & (objects.classes == only))
             if len(objects):
                 parts.append(objects)
         if not parts:

@@ -17,32 +17,20 @@ import torch
 from cytomask._version import __version__
 from cytomask.errors import ChannelError, ConfigError, CytomaskError, ImageError
 from cytomask.formats.images import list_images, read_image
-from cytomask.formats.label_images import write_labels
 from cytomask.image import Image
-from cytomask.instances import Instances
-from cytomask.measuring.table import measure, write_table
 from cytomask.models.bundle import Bundle
 from cytomask.models.segmenter import Postprocess
 from cytomask.output import output_folder, replacing
 from cytomask.prediction.predictor import Predictor
 from cytomask.progress import say, track, warn
-from cytomask.reporting.overlay import draw_overlay, write_png
 from cytomask.workflows.coco_results import coco_lines, join_lines, split_lines, write_lines
 from cytomask.workflows.model import override_thresholds
 from cytomask.workflows.models import find_model, load_model
 from cytomask.workflows.predict_giant import COCO_LINES_NAME, GIANT_PIXELS, predict_giant
+from cytomask.workflows.predict_outputs import COCO_NAME, RECORD_NAME, USUAL, Outputs, plan_outputs
 from cytomask.workflows.predict_progress import ImageProgress, file_identity
 from cytomask.workflows.predict_record import ImageResult, PredictionSummary, count_classes, run_record
 from cytomask.workflows.result_names import name_results, protect_inputs
-
-#: What can be written, and the file's name behind the image's stem.
-OUTPUTS = {"labels": "_labels.tif", "overlay": "_overlay.png", "table": "_objects.{table}", "coco": ""}
-#: The label image of an image that is worked through on disk.
-GIANT_LABELS = "_labels.ome.zarr"
-TABLE_FORMATS = ("csv", "parquet")
-COCO_NAME, RECORD_NAME = "predictions.json", "run.json"
-#: Longer overlays are shrunk: few viewers open them.
-OVERLAY_SIDE = 10_000
 
 
 def predict_images(
@@ -50,7 +38,7 @@ def predict_images(
     images: Sequence[str | Path],
     out: str | Path,
     *,
-    save: Sequence[str] = tuple(OUTPUTS),
+    save: Sequence[str] = USUAL,
     channels: Sequence[str | int] | None = None,
     diameter: float | str | None = None,
     pixel_size: float | None = None,
@@ -88,7 +76,7 @@ def predict_images(
     out
         Folder for the results; made if it is not there.
     save
-        What to write, of ``OUTPUTS``.
+        What to write, of ``cytomask.workflows.predict_outputs.KINDS``.
     channels
         Channels to use, by name or number.
     diameter
@@ -121,7 +109,8 @@ def predict_images(
         If the results cannot be written, or would replace an image.
     """
     started = time.monotonic()
-    _check_options(save, table_format, pixel_size)
+    Outputs(Path(out), tuple(save), table_format)  # says what is wrong before the model is loaded
+    _check_pixel_size(pixel_size)
     wanted_diameter = _parse_diameter(diameter)
     paths = list_images(images)
     bundle = load_model(model)
@@ -131,11 +120,9 @@ def predict_images(
     )
     folder = output_folder(out)
     names = name_results(paths)
-    suffixes = {kind: OUTPUTS[kind].format(table=table_format) for kind in OUTPUTS if kind in save and OUTPUTS[kind]}
+    plan = plan_outputs(folder, save, table_format, names, bundle.segmenter.config.classes)
+    protect_inputs(paths, plan.targets(names, on_disk))
     coco = folder / COCO_NAME if "coco" in save else None
-    shared = [folder / RECORD_NAME, *([coco] if coco else [])]
-    endings = [*suffixes.values(), *([GIANT_LABELS] if "labels" in save and on_disk is not False else [])]
-    protect_inputs(paths, [folder / f"{name}{ending}" for name in names for ending in endings] + shared)
     options = {"channels": channels, "diameter": diameter, "pixel_size": pixel_size, "axes": axes, "plane": plane}
     tiling = {"tile": tile, "overlap": overlap, "batch_size": batch_size}
     wanted = {"save": sorted(save), "table_format": table_format, "on_disk": on_disk}
@@ -146,8 +133,7 @@ def predict_images(
     if resume:
         _take_up_finished(folder, progresses, coco)
     job = _Job(
-        predictor, postprocess, folder, suffixes, coco is not None, channels, wanted_diameter, on_disk, axes, plane,
-        pixel_size,
+        predictor, postprocess, plan, channels, wanted_diameter, on_disk, axes, plane, pixel_size
     )  # fmt: skip
 
     results: list[ImageResult] = []
@@ -192,9 +178,7 @@ class _Job:
 
     predictor: Predictor
     postprocess: Postprocess
-    folder: Path
-    suffixes: dict[str, str]
-    coco: bool
+    plan: Outputs
     channels: Sequence[str | int] | None
     diameter: float | Literal["auto"] | None
     on_disk: bool | None
@@ -209,10 +193,8 @@ class _Job:
         on_disk = self.on_disk if self.on_disk is not None else image.height * image.width >= GIANT_PIXELS
         if progress.other():
             say(f"{path.name}: what an earlier run did is not used, since this differs: {', '.join(progress.other())}")
-        suffixes = self.suffixes
-        if on_disk:
-            suffixes = {**suffixes, **({"labels": GIANT_LABELS} if "labels" in suffixes else {})}
-        outputs = {kind: self.folder / f"{name}{suffix}" for kind, suffix in suffixes.items()}
+        outputs = self.plan.of_image(name, on_disk=on_disk)
+        of_classes = self.plan.of_classes(name, on_disk=on_disk)
         if on_disk:
             if anew:
                 progress.clear()
@@ -220,7 +202,8 @@ class _Job:
             say(f"{path.name}: worked through on disk, in {progress.folder}")
             found = predict_giant(
                 self.predictor, image, self.postprocess, progress, outputs, channels=self.channels,
-                diameter=self.diameter, image_id=number, file_name=path.name, coco=self.coco,
+                diameter=self.diameter, image_id=number, file_name=path.name, coco=self.plan.lines,
+                class_labels=of_classes,
             )  # fmt: skip
             counts, scale, told = found.counts, found.scale, (*found.told, "worked through on disk")
         else:
@@ -230,16 +213,16 @@ class _Job:
             instances = self.predictor.segment(prepared, self.postprocess)
             counts, scale, told = count_classes(instances), prepared.scale, prepared.told
             del prepared
-            _write(instances, image, outputs, self.channels)
+            self.plan.write(name, instances, image, self.channels)
             progress.begin()
-            if self.coco:
+            if self.plan.lines:
                 write_lines(progress.folder / COCO_LINES_NAME, coco_lines(instances, number, path.name))
         seconds = time.monotonic() - begun
         result = ImageResult(
-            path, name, image.shape, counts, scale, (image.resolved, *told), tuple(outputs.values()), seconds, on_disk,
-            progress.fingerprint,
+            path, name, image.shape, counts, scale, (image.resolved, *told),
+            (*outputs.values(), *of_classes), seconds, on_disk, progress.fingerprint,
         )  # fmt: skip
-        progress.write("result", result.to_json(number))
+        progress.write("result", result.to_json(number, self.plan.folder))
         return result
 
 
@@ -289,22 +272,7 @@ def _take_up_finished(folder: Path, progresses: Sequence[ImageProgress], coco: P
         progress.write("result", known[progress.fingerprint])
 
 
-def _check_options(save: Sequence[str], table_format: str, pixel_size: float | None) -> None:
-    unknown = [kind for kind in save if kind not in OUTPUTS]
-    if unknown or not save:
-        raise ConfigError(
-            "what to save is not known",
-            where="--save",
-            found=", ".join(unknown) or "nothing",
-            expected=", ".join(OUTPUTS),
-        )
-    if table_format not in TABLE_FORMATS:
-        raise ConfigError(
-            "there is no such table format",
-            where="--table-format",
-            found=table_format,
-            expected=" or ".join(TABLE_FORMATS),
-        )
+def _check_pixel_size(pixel_size: float | None) -> None:
     if pixel_size is not None and not (np.isfinite(pixel_size) and pixel_size > 0):
         raise ConfigError(
             "the pixel size is not a length", where="--pixel-size", found=pixel_size, expected="µm, more than 0"
@@ -329,15 +297,3 @@ def _read(path: Path, axes: str | None, plane: int | None, pixel_size: float | N
         sentence = f"{image.resolved}; pixel size {pixel_size:g} µm as told"
         image = replace(image, pixel_size=(pixel_size, pixel_size), resolved=sentence)
     return image
-
-
-def _write(
-    instances: Instances, image: Image, outputs: Mapping[str, Path], channels: Sequence[str | int] | None
-) -> None:
-    """Write what is wanted of one image; large arrays live only as long as their file is written."""
-    if "labels" in outputs:
-        write_labels(outputs["labels"], instances.to_labels("smallest"), image.pixel_size)
-    if "overlay" in outputs:
-        write_png(outputs["overlay"], draw_overlay(image, instances, channels=channels, max_side=OVERLAY_SIDE))
-    if "table" in outputs:
-        write_table(outputs["table"], measure(instances, image))

@@ -72,6 +72,7 @@ def predict_giant(
     image_id: int = 1,
     file_name: str = "",
     coco: bool = False,
+    class_labels: Sequence[Path] = (),
 ) -> GiantResult:
     """Segment an image tile by tile, all results on disk; go on where an earlier call was broken off.
 
@@ -95,6 +96,8 @@ def predict_giant(
         For the COCO results.
     coco
         Whether to leave COCO results, one line per object, in ``coco.jsonl`` in the folder of the progress.
+    class_labels
+        Where to write a label image (an OME-Zarr folder) of each class; empty for none.
 
     Raises
     ------
@@ -125,6 +128,11 @@ def predict_giant(
         labels = _paint(painter, progress.folder, image)
     if "overlay" in outputs:
         _write_overlay(painter, labels, image, outputs["overlay"], channels)
+    for number, target in enumerate(class_labels, start=1):
+        target.parent.mkdir(exist_ok=True)
+        part = _paint(painter, progress.folder, image, number)
+        part.finish()
+        _move(part.path, target, progress.folder)
     if labels is not None:
         labels.finish()
         _move(labels.path, outputs["labels"], progress.folder)
@@ -232,9 +240,10 @@ def _in_order(parts: list[Instances]) -> Instances:
     return whole.take(np.argsort(whole.ids))
 
 
-def _paint(painter: Painter, folder: Path, image: Image) -> LabelZarrWriter:
-    """Paint the label image, square by square; a file beside it counts the squares that are done."""
-    path, count = folder / LABELS_NAME, folder / "painted"
+def _paint(painter: Painter, folder: Path, image: Image, only: int | None = None) -> LabelZarrWriter:
+    """Paint the label image of all classes or one, square by square; a file beside it counts the squares done."""
+    mark = "" if only is None else f"class-{only}-"
+    path, count = folder / f"{mark}{LABELS_NAME}", folder / f"{mark}painted"
     writer: LabelZarrWriter | None = None
     if count.exists() and path.exists():
         with suppress(OutputError):
@@ -249,7 +258,7 @@ def _paint(painter: Painter, folder: Path, image: Image) -> LabelZarrWriter:
     squares = list(blocks(image.shape, PAINTED_CHUNKS * writer.chunk))
     done = count.stat().st_size
     for y0, x0, y1, x1 in track(squares[done:], "painting labels"):
-        painted = painter.paint(y0, x0, y1, x1)
+        painted = painter.paint(y0, x0, y1, x1, only)
         if painted.any():
             writer.write(y0, x0, painted)
         with count.open("ab") as file:

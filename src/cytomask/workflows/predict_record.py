@@ -65,8 +65,8 @@ class ImageResult:
         """All objects, of whatever class."""
         return sum(self.counts.values())
 
-    def to_json(self, image_id: int) -> dict[str, Any]:
-        """The entry in ``run.json``."""
+    def to_json(self, image_id: int, folder: Path) -> dict[str, Any]:
+        """The entry in ``run.json``; outputs are told from the folder of the results on."""
         return {
             "image_id": image_id,
             "file": str(self.path),
@@ -76,7 +76,7 @@ class ImageResult:
             "told": list(self.told),
             "scale": list(self.scale),
             "objects": self.counts,
-            "outputs": [path.name for path in self.outputs],
+            "outputs": [path.relative_to(folder).as_posix() for path in self.outputs],
             "on_disk": self.on_disk,
             "fingerprint": self.fingerprint,
             "seconds": round(self.seconds, 3),
@@ -87,7 +87,7 @@ class ImageResult:
         """Take up what an earlier run did; None when the entry is of another version, or a result is gone."""
         try:
             outputs = tuple(folder / str(name) for name in entry["outputs"])
-            if not all(output.parent == folder and output.exists() for output in outputs):
+            if not all(_is_inside(output, folder) and output.exists() for output in outputs):
                 return None
             return cls(
                 path,
@@ -135,6 +135,10 @@ class PredictionSummary:
             lines.append(f"{len(self.failed)} of {len(self.images) + len(self.failed)} images could not be segmented:")
             lines += [f"  {path}: {error.what}" for path, error in self.failed]
         return lines
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    return folder in path.parents and ".." not in path.parts[len(folder.parts) :]
 
 
 def count_classes(instances: Instances) -> dict[str, int]:
@@ -186,6 +190,6 @@ def run_record(
         "tile": predictor.tile,
         "overlap": predictor.overlap,
         "categories": [{"id": i, "name": n} for i, n in enumerate(bundle.segmenter.config.classes, start=1)],
-        "images": [r.to_json(image_ids[r.path]) for r in summary.images],
+        "images": [r.to_json(image_ids[r.path], summary.folder) for r in summary.images],
         "failed": [{"file": str(path), "error": str(error)} for path, error in summary.failed],
     }

@@ -1,0 +1,178 @@
+"""Outputs for those who have several classes: masks, overlays, lists of objects, charts, submissions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image as Picture
+
+from cytomask.formats.label_files import find_label_files
+from cytomask.formats.label_images import read_labels
+from cytomask.instances import Instances
+from cytomask.models.bundle import Bundle, ModelSpec, save_bundle
+from cytomask.models.registry import build_segmenter
+from cytomask.workflows.class_masks import class_file_names, write_class_masks
+from cytomask.workflows.predict import predict_images
+
+CLASSES = ("Cells", "Alpha Granule", "none/at all")
+SIDE = 160
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A star model that draws a disc at every bright spot: a granule at the brightest, a cell at others."""
+    torch.manual_seed(0)
+    config = {"classes": list(CLASSES), "backbone": {"kind": "unet", "depth": 1, "base": 4, "features": 8}}
+    network = build_segmenter("star", config)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        for layer in network.modules():
+            if isinstance(layer, torch.nn.Conv2d):
+                middle = layer.kernel_size[0] // 2
+                layer.weight[0, 0, middle, middle] = 1.0
+        join = network.backbone.up[0][0][0]
+        join.weight.zero_()
+        join.weight[0, join.in_channels // 2, 1, 1] = 1.0
+        network.probability.bias.fill_(-0.3)
+        network.distances.bias.fill_(6.0)
+        network.distances.weight.zero_()
+        # Background, cell, granule, nothing: the granule wins where the pixel is bright.
+        network.classes.weight.zero_()
+        network.classes.bias[:] = torch.tensor([-9.0, 0.0, -8.0, -9.0])
+        network.classes.weight[2, 0] = 10.0
+    spec = ModelSpec(
+        name="discs", family="star", config=network.config.model_dump(mode="json"), diameter=12.0,
+        postprocess={"score_threshold": 0.5, "nms_threshold": 0.1},
+    )  # fmt: skip
+    return save_bundle(Bundle(network, spec), tmp_path_factory.mktemp("model") / "discs")
+
+
+def spots(n_cells: int, n_granules: int) -> np.ndarray:
+    """Spots on a dark lattice: first cells, then granules. Two pixels are of the brightest in every image."""
+    places = [(y, x) for y in range(20, SIDE - 12, 24) for x in range(4, SIDE - 12, 24)]
+    pixels = np.full((SIDE, SIDE), 100, np.uint16)
+    for i, (y, x) in enumerate(places[: n_cells + n_granules]):
+        pixels[y : y + 2, x : x + 2] = 600 if i < n_cells else 1000
+    return pixels
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three images: cells and granules, granules only, and nothing at all."""
+    folder = tmp_path_factory.mktemp("images")
+    tifffile.imwrite(folder / "a.tif", spots(5, 3))
+    tifffile.imwrite(folder / "b.tif", spots(0, 4))
+    tifffile.imwrite(folder / "c.tif", np.full((SIDE, 100), 100, np.uint16))
+    return folder
+
+
+def predict(model: Path, images: list[Path], out: Path, *save: str, **options: Any) -> Any:
+    return predict_images(model, images, out, save=save, device="cpu", precision="float32", **options)
+
+
+def found_objects(out: Path, image_id: int, shape: tuple[int, int] = (SIDE, SIDE)) -> Instances:
+    """The objects of predictions.json."""
+    entries = [e for e in json.loads((out / "predictions.json").read_text()) if e["image_id"] == image_id]
+    return Instances.from_rle(
+        shape, [e["segmentation"] for e in entries], classes=[e["category_id"] for e in entries],
+        scores=[e["score"] for e in entries], class_names=CLASSES,
+    )  # fmt: skip
+
+
+def test_class_masks_hold_the_objects_of_each_class(model, images, tmp_path):
+    summary = predict(model, [images], tmp_path, "class-masks", "labels", "coco")
+    assert [r.counts for r in summary.images] == [
+        dict(zip(CLASSES, counts)) for counts in ((5, 3, 0), (0, 4, 0), (0, 0, 0))
+    ]
+    folder = tmp_path / "class_masks"
+    parts = ("Cells", "Alpha_Granule", "none_at_all")
+    assert sorted(p.name for p in folder.iterdir()) == sorted(
+        f"{name}_{part}_{ending}" for name in "abc" for part in parts for ending in ("mask.png", "labels.tif")
+    )
+    for number, name in enumerate("abc", start=1):
+        objects = found_objects(tmp_path, number, read_labels(tmp_path / f"{name}_labels.tif").shape)
+        whole = read_labels(tmp_path / f"{name}_labels.tif")
+        together = np.zeros_like(whole)
+        for c, part in enumerate(parts, start=1):
+            labels = tifffile.imread(folder / f"{name}_{part}_labels.tif")
+            mask = np.asarray(Picture.open(folder / f"{name}_{part}_mask.png"))
+            assert labels.dtype == np.uint16
+            assert (mask.dtype, mask.shape) == (np.dtype(np.uint8), whole.shape)
+            np.testing.assert_array_equal(mask, np.where(labels > 0, 255, 0))
+            assert set(np.unique(labels)) - {0} == set(objects.ids[objects.classes == c].tolist())
+            together = np.maximum(together, labels)
+        # These objects do not overlap.
+        np.testing.assert_array_equal(together, whole)
+
+
+def test_within_a_class_the_better_object_is_on_top_and_classes_do_not_hide_each_other(tmp_path):
+    crops, origins = [np.ones((1, 3), bool)] * 3, [(0, 0), (0, 1), (0, 2)]
+    objects = Instances.from_crops(
+        (1, 5), crops, origins, classes=[1, 1, 2], scores=[0.9, 0.5, 1.0], ids=[3, 70_000, 8], class_names=("a", "b")
+    )
+    write_class_masks(tmp_path, ["x_a", "x_b"], objects, (0.25, 0.5))
+    of_a = tifffile.imread(tmp_path / "class_masks/x_a_labels.tif")
+    assert of_a.dtype == np.uint32
+    assert of_a.tolist() == [[3, 3, 3, 70_000, 0]]
+    with tifffile.TiffFile(tmp_path / "class_masks/x_b_labels.tif") as of_b:
+        assert of_b.asarray().tolist() == [[0, 0, 8, 8, 8]]
+        assert of_b.asarray().dtype == np.uint16
+        assert of_b.imagej_metadata["unit"] == "um"
+    assert np.asarray(Picture.open(tmp_path / "class_masks/x_a_mask.png")).tolist() == [[255, 255, 255, 255, 0]]
+
+
+@pytest.mark.parametrize(
+    ("images", "classes"),
+    [(["a", "a_b"], ["b_c", "c"]), (["a"], ["x", "X", "x?", "x_2"]), (["a", "A_x"], ["x", "../../x", "x/x", "."])],
+)
+def test_names_of_class_files_are_apart_and_safe(images, classes):
+    found = class_file_names(images, classes)
+    names = [name for image in images for name in found[image]]
+    assert all(len(found[image]) == len(classes) for image in images)
+    assert len({name.casefold() for name in names}) == len(images) * len(classes)
+    assert all(Path(name).name == name and not set(name) & set('/\\:*?"<>|. ') for name in names)
+    assert all(name.startswith(f"{image}_") for image in images for name in found[image])
+
+
+def test_class_masks_on_disk_are_those_in_memory(model, images, tmp_path):
+    import zarr
+
+    predict(model, [images / "a.tif"], tmp_path / "memory", "class-masks", tile=96)
+    summary = predict(model, [images / "a.tif"], tmp_path / "disk", "class-masks", tile=96, on_disk=True)
+    folder = tmp_path / "disk" / "class_masks"
+    names = ["a_Alpha_Granule", "a_Cells", "a_none_at_all"]
+    assert sorted(p.name for p in folder.iterdir()) == [f"{name}_labels.ome.zarr" for name in names]
+    for name in names:
+        wanted = tifffile.imread(tmp_path / "memory" / "class_masks" / f"{name}_labels.tif")
+        np.testing.assert_array_equal(zarr.open_group(str(folder / f"{name}_labels.ome.zarr"), mode="r")["0"], wanted)
+    assert {p.parent for p in summary.images[0].outputs} == {folder}
+    assert not (tmp_path / "disk" / ".predict.progress").exists()
+
+
+def test_a_resumed_run_does_not_repeat_class_masks(model, images, tmp_path):
+    predict(model, [images / "a.tif"], tmp_path, "class-masks")
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["images"][0]["outputs"][0] == "class_masks/a_Cells_mask.png"
+    assert predict(model, [images / "a.tif"], tmp_path, "class-masks", resume=True).images[0].resumed
+    (tmp_path / "class_masks/a_Cells_mask.png").unlink()
+    assert not predict(model, [images / "a.tif"], tmp_path, "class-masks", resume=True).images[0].resumed
+    record["images"][0]["outputs"] = ["class_masks/../../x.tif"]
+    (tmp_path.parent / "x.tif").touch()
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    assert not predict(model, [images / "a.tif"], tmp_path, "class-masks", resume=True).images[0].resumed
+
+
+def test_class_masks_are_no_images_of_their_own(model, images, tmp_path):
+    predict(model, [images], tmp_path, "class-masks", "labels")
+    files = [file.name for _, file in find_label_files(tmp_path)[0]]
+    assert files == ["a_labels.tif", "b_labels.tif", "c_labels.tif"]
+    # A folder of that name elsewhere is a folder like any other, and it can be named itself.
+    (tmp_path / "run.json").unlink()
+    assert len(find_label_files(tmp_path)[0]) == 3 + 18
