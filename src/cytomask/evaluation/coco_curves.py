@@ -153,35 +153,40 @@ def _count_hits(
 def _averages(image: np.ndarray, status: np.ndarray, weights: np.ndarray, n_true: np.ndarray) -> np.ndarray:
     n_ranges, n_thresholds, n = status.shape
     values = np.empty((len(weights), n_ranges, n_thresholds))
-    counted, is_hit = np.empty(n, np.int32), np.empty(n, np.bool_)
+    # Images of the hits, of the misses, and how many misses come before each hit.
+    hits, misses, before = np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.int64)
     for a in range(n_ranges):
         for t in range(n_thresholds):
-            kept = 0
+            n_hits, n_misses = 0, 0
             for d in range(n):
-                if status[a, t, d] != LEFT_OUT:
-                    counted[kept], is_hit[kept] = image[d], status[a, t, d] == TRUE
-                    kept += 1
+                if status[a, t, d] == TRUE:
+                    hits[n_hits], before[n_hits] = image[d], n_misses
+                    n_hits += 1
+                elif status[a, t, d] != LEFT_OUT:
+                    misses[n_misses] = image[d]
+                    n_misses += 1
             for r in range(len(weights)):
-                values[r, a, t] = _average(counted[:kept], is_hit[:kept], weights[r], n_true[r, a])
+                values[r, a, t] = _average(hits[:n_hits], misses, before, weights[r], n_true[r, a])
     return values
 
 
 @njit(cache=True, nogil=True)
-def _average(image: np.ndarray, is_hit: np.ndarray, weights: np.ndarray, n_true: float) -> float:
-    """One pass: precision can only be best right after a hit, and recall only rises there."""
+def _average(
+    hits: np.ndarray, misses: np.ndarray, before: np.ndarray, weights: np.ndarray, n_true: float
+) -> float:  # fmt: skip
+    """One pass over the hits: precision can only be best right after one, and recall only rises there."""
     if n_true <= 0:
         return np.nan
     best = np.zeros(len(RECALLS) + 1)
-    right, wrong, reached = 0.0, 0.0, 0
-    for d in range(len(image)):
-        weight = weights[image[d]]
-        if weight == 0:
-            continue
-        if not is_hit[d]:
-            wrong += weight
-            continue
-        right += weight
-        while reached < len(RECALLS) and RECALLS[reached] <= right / n_true:
+    right, wrong, reached, missed = 0.0, 0.0, 0, 0
+    for h in range(len(hits)):
+        while missed < before[h]:
+            wrong += weights[misses[missed]]
+            missed += 1
+        # A hit in an image that was not drawn changes nothing: its precision is no higher than that of the last.
+        right += weights[hits[h]]
+        recall = right / n_true
+        while reached < len(RECALLS) and RECALLS[reached] <= recall:
             reached += 1
         # As in COCO, the smallest step from 1 is added, so that nothing is divided by 0.
         best[reached] = max(best[reached], right / (wrong + right + 2.220446049250313e-16))
