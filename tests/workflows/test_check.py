@@ -8,6 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,12 @@ from cytomask.data.check.finding import CheckReport
 from cytomask.data.check.kinds import KINDS
 from cytomask.data.dataset import open_dataset
 from cytomask.errors import CytomaskError
+from cytomask.formats.images import read_image
 from cytomask.formats.label_images import read_labels, write_labels
+from cytomask.image import Image
 from cytomask.instances import Instances
 from cytomask.workflows.check import check_data
+from cytomask.workflows.check_images import write_plain_image
 from cytomask.workflows.repair import repair_data
 
 from ..data.check.planting import (
@@ -697,6 +701,20 @@ def test_grey_stays_rgb_where_channels_are_named_or_others_have_colours(clean: P
         for sample in (opened := open_dataset(copy)).samples:
             assert opened.load(sample)[0].n_channels == 3
         assert repairs(copy) == []
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3)])
+def test_images_made_anew_keep_pixels_and_their_size(
+    shape: tuple[int, ...], dtype: type, suffix: str, tmp_path: Path
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape).astype(dtype)
+    image = replace(Image.from_array(pixels), pixel_size=(0.5, 0.25))
+    write_plain_image(tmp_path / f"a{suffix}", image)
+    back = read_image(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(back.pixels, image.pixels)
+    assert (back.pixel_size, back.rgb) == ((0.5, 0.25), len(shape) == 3)
 
 
 def test_a_split_alone_is_repaired_with_its_steps_and_all_classes(clean: Path, tmp_path: Path) -> None:
