@@ -17,6 +17,9 @@ REACH = 12
 MOST_OBJECTS, MOST_POINTS = 100, 40
 #: Smoothing of the image before its edges are taken, pixels.
 SIGMA = 1.0
+#: Smoothing of a mask before its outline's direction is taken, and the margin that it needs.
+_BLUR = np.exp(-0.5 * np.arange(-2.0, 3.0) ** 2) / np.exp(-0.5 * np.arange(-2.0, 3.0) ** 2).sum()
+_MARGIN = len(_BLUR) // 2 + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,37 +133,44 @@ def _outline_points(objects: Instances) -> tuple[np.ndarray, np.ndarray]:
     parts, begins = [], [0]
     for i in chosen:
         y0, x0 = objects.windows[i, :2]
-        mask = np.pad(objects.mask(int(i)), 2)
-        soft = _blur(mask.astype(np.float32))
-        ny, nx = np.gradient(-soft)
-        rim = mask & ~_eroded(mask)
-        y, x = np.nonzero(rim)
-        length = np.hypot(ny[y, x], nx[y, x])
+        found = _normals(np.pad(objects.mask(int(i)), _MARGIN).view(np.int8), _BLUR)
+        found[:, :2] += (y0 - _MARGIN, x0 - _MARGIN)
         # Where the image ends is no edge of the object.
-        inner = (y + y0 - 2 > 0) & (x + x0 - 2 > 0) & (y + y0 - 2 < height - 1) & (x + x0 - 2 < width - 1)
-        keep = np.flatnonzero((length > 1e-3) & inner)
-        if len(keep) < 6:
+        y, x = found[:, 0], found[:, 1]
+        found = found[(y > 0) & (x > 0) & (y < height - 1) & (x < width - 1)]
+        if len(found) < 6:
             continue
-        if len(keep) > MOST_POINTS:
-            keep = keep[np.linspace(0, len(keep) - 1, MOST_POINTS).astype(int)]
-        y, x, length = y[keep], x[keep], length[keep]
-        parts.append(np.stack([y + y0 - 2, x + x0 - 2, ny[y, x] / length, nx[y, x] / length], axis=1))
-        begins.append(begins[-1] + len(keep))
+        if len(found) > MOST_POINTS:
+            found = found[np.linspace(0, len(found) - 1, MOST_POINTS).astype(int)]
+        parts.append(found)
+        begins.append(begins[-1] + len(found))
     points = np.concatenate(parts).astype(np.float32) if parts else np.zeros((0, 4), np.float32)
     return points, np.array(begins, np.int64)
 
 
-def _blur(mask: np.ndarray) -> np.ndarray:
-    return gaussian_filter(mask, 1.0, truncate=2.0)
-
-
-def _eroded(mask: np.ndarray) -> np.ndarray:
-    inside = mask.copy()
-    inside[1:] &= mask[:-1]
-    inside[:-1] &= mask[1:]
-    inside[:, 1:] &= mask[:, :-1]
-    inside[:, :-1] &= mask[:, 1:]
-    return inside
+@njit(cache=True, nogil=True)
+def _normals(mask, blur):  # type: ignore[no-untyped-def]
+    """Rim of a mask within a margin, float64 ``(K, 4)``: y, x and the direction in which the blurred mask falls."""
+    height, width = mask.shape
+    reach = len(blur) // 2
+    out = np.empty((height * width, 4))
+    found = 0
+    for y in range(reach + 1, height - reach - 1):
+        for x in range(reach + 1, width - reach - 1):
+            if not mask[y, x] or (mask[y - 1, x] and mask[y + 1, x] and mask[y, x - 1] and mask[y, x + 1]):
+                continue
+            ny, nx = 0.0, 0.0
+            for dy in range(-reach, reach + 1):
+                for dx in range(-reach, reach + 1):
+                    weight = 0.5 * blur[dy + reach] * blur[dx + reach]
+                    v, u = y + dy, x + dx
+                    ny += weight * (mask[v - 1, u] - mask[v + 1, u])
+                    nx += weight * (mask[v, u - 1] - mask[v, u + 1])
+            length = np.hypot(ny, nx)
+            if length > 1e-3:
+                out[found, 0], out[found, 1], out[found, 2], out[found, 3] = y, x, ny / length, nx / length
+                found += 1
+    return out[:found].copy()
 
 
 @njit(cache=True, nogil=True)

@@ -14,7 +14,7 @@ from cytomask.data.check.finding import Finding
 from cytomask.data.check.kinds import finding, many
 from cytomask.errors import CytomaskError
 from cytomask.formats.images import IMAGE_SUFFIXES, file_kind, read_file
-from cytomask.formats.label_images import read_labels
+from cytomask.formats.label_images import as_label_numbers, read_labels
 from cytomask.geometry.overlap import relabel_sequential
 
 #: A label image has at least so many numbers before most of them can be called smeared.
@@ -52,7 +52,9 @@ def read_label_file(path: Path, **about: Any) -> tuple[npt.NDArray[np.int32] | N
             if raw.n_channels != 1:
                 said = "a colour picture" if raw.rgb else f"{raw.n_channels} channels"
                 return None, [finding("colour-labels", f"{path.name} holds {said} in place of label numbers", **about)]
-        labels = read_labels(path)
+            labels = as_label_numbers(np.asarray(raw.pixels[0]), path)
+        else:
+            labels = read_labels(path)
     except (CytomaskError, OSError) as error:
         return None, [finding("unreadable-labels", sentence(error), **about)]
     return labels, label_faults(labels, **about)

@@ -145,9 +145,10 @@ def _contrast(grey: np.ndarray, union: np.ndarray | None) -> tuple[float, float]
     if union is None or not union.any() or union.all():
         return 0.0, (float(np.median(grey)) - low) / (high - low)
     inside, outside = grey[union], grey[~union]
-    step = float(np.median(inside)) - float(np.median(outside))
+    background = float(np.median(outside))
+    step = float(np.median(inside)) - background
     spread = np.sqrt((float(inside.var()) + float(outside.var())) / 2) + 1e-9
-    return float(step / spread), (float(np.median(outside)) - low) / (high - low)
+    return float(step / spread), (background - low) / (high - low)
 
 
 def _digest(pixels: np.ndarray) -> str:
