@@ -184,3 +184,14 @@ def test_a_damaged_class_file_is_refused(tmp_path):
     (folder / "class2.tif").write_bytes(data[:6])
     with pytest.raises(LabelError, match="cut off"):
         list(open_annotations(tmp_path, "class-labels"))
+
+
+def test_a_curve_through_points_that_are_nowhere_is_refused(tmp_path):
+    from roifile import ROI_OPTIONS, ImagejRoi
+
+    roi = ImagejRoi.frompoints(np.array([[1, 1], [5, 1.5], [np.nan, 5]], np.float32))
+    roi.options |= ROI_OPTIONS.SPLINE_FIT
+    (tmp_path / "a.roi").write_bytes(roi.tobytes())
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((9, 9), np.uint8), photometric="minisblack")
+    with pytest.raises(LabelError, match="outline is broken"):
+        list(open_annotations(tmp_path / "a.roi", "imagej-rois", [tmp_path]))

@@ -116,7 +116,7 @@ def _rings(roi: Any, where: str) -> list[np.ndarray]:
     if roi.multi_coordinates is not None:
         return _path(roi.multi_coordinates.astype(float), where)
     points = np.asarray(roi.coordinates(), float)
-    if is_spline(roi) and len(points) >= 3:
+    if is_spline(roi) and len(points) >= 3 and np.isfinite(points).all():
         from scipy.interpolate import CubicSpline
 
         curve = CubicSpline(np.arange(len(points) + 1), np.concatenate([points, points[:1]]), bc_type="periodic")
