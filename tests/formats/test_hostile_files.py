@@ -189,7 +189,8 @@ def test_a_damaged_class_file_is_refused(tmp_path):
 def test_a_curve_through_points_that_are_nowhere_is_refused(tmp_path):
     from roifile import ROI_OPTIONS, ImagejRoi
 
-    roi = ImagejRoi.frompoints(np.array([[1, 1], [5, 1.5], [np.nan, 5]], np.float32))
+    roi = ImagejRoi.frompoints(np.array([[1, 1], [5, 1.5], [3, 5]], np.float32))
+    roi.subpixel_coordinates[1, 0] = np.nan
     roi.options |= ROI_OPTIONS.SPLINE_FIT
     (tmp_path / "a.roi").write_bytes(roi.tobytes())
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((9, 9), np.uint8), photometric="minisblack")
