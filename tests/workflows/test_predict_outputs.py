@@ -12,11 +12,15 @@ import tifffile
 import torch
 from PIL import Image as Picture
 
+from cytomask.cli.app import run
+from cytomask.errors import ConfigError
 from cytomask.formats.label_files import find_label_files
 from cytomask.formats.label_images import read_labels
 from cytomask.instances import Instances
 from cytomask.models.bundle import Bundle, ModelSpec, save_bundle
 from cytomask.models.registry import build_segmenter
+from cytomask.reporting.colours import class_colours
+from cytomask.reporting.overlay import OverlayStyle
 from cytomask.workflows.class_masks import class_file_names, write_class_masks
 from cytomask.workflows.predict import predict_images
 
@@ -176,3 +180,50 @@ def test_class_masks_are_no_images_of_their_own(model, images, tmp_path):
     # A folder of that name elsewhere is a folder like any other, and it can be named itself.
     (tmp_path / "run.json").unlink()
     assert len(find_label_files(tmp_path)[0]) == 3 + 18
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_overlays_by_class_have_a_legend(model, images, tmp_path, on_disk):
+    style = OverlayStyle(by="class", grey=True)
+    predict(model, [images / "a.tif", images / "c.tif"], tmp_path, "overlay", overlay=style, on_disk=on_disk)
+    picture = np.asarray(Picture.open(tmp_path / "a_overlay.png"))
+    assert picture.shape[0] > SIDE
+    cells, granules, others = ((picture == colour).all(axis=-1) for colour in class_colours(3))
+    # Outlines in the picture, and the patches of the legend below it.
+    assert cells[:SIDE].any()
+    assert granules[:SIDE].any()
+    assert not others[:SIDE].any()
+    assert all(patch[SIDE:].sum() >= 100 for patch in (cells, granules, others))
+    # The first spots are cells.
+    assert cells[:36, :110].any()
+    assert not granules[:36, :110].any()
+    nothing = np.asarray(Picture.open(tmp_path / "c_overlay.png"))
+    assert nothing.shape[0] > SIDE
+    assert nothing.shape[1] >= 100
+
+
+def test_another_style_is_another_overlay(model, images, tmp_path):
+    """Results of another style are not taken up."""
+    files = [images / "a.tif"]
+    predict(model, files, tmp_path, "overlay")
+    plain = np.asarray(Picture.open(tmp_path / "a_overlay.png"))
+    assert predict(model, files, tmp_path, "overlay", resume=True).images[0].resumed
+    summary = predict(model, files, tmp_path, "overlay", overlay=OverlayStyle(text="score", boxes=True), resume=True)
+    assert not summary.images[0].resumed
+    assert (np.asarray(Picture.open(tmp_path / "a_overlay.png")) != plain).any()
+
+
+def test_a_wrong_style_is_told():
+    with pytest.raises(ConfigError, match="overlay") as caught:
+        OverlayStyle(by="colour")
+    assert caught.value.where == "--overlay-by"
+    with pytest.raises(ConfigError, match="class-score"):
+        OverlayStyle(text="names")
+
+
+def test_the_command_takes_the_options(model, images, tmp_path):
+    options = ["--overlay-by", "class", "--overlay-text", "class-score", "--overlay-boxes", "--overlay-grey"]
+    words = ["predict", str(model), str(images / "a.tif"), "--out", str(tmp_path), "--save", "overlay", "--device=cpu"]
+    assert run([*words, *options]) == 0
+    assert np.asarray(Picture.open(tmp_path / "a_overlay.png")).shape[0] > SIDE
+    assert run([*words, "--overlay-by", "size"]) != 0

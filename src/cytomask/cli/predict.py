@@ -20,6 +20,16 @@ def predict(
     save: Annotated[
         str, typer.Option(help="What to write, comma-separated: labels, overlay, table, class-masks, coco.")
     ] = "labels,overlay,table,coco",
+    overlay_by: Annotated[
+        str, typer.Option(help="A colour for every object, or for every class (with a legend): object or class.")
+    ] = "object",
+    overlay_text: Annotated[
+        str, typer.Option(help="What overlays write onto objects: id, score, class, class-score or none.")
+    ] = "none",
+    overlay_boxes: Annotated[bool, typer.Option("--overlay-boxes", help="Draw the objects' boxes, too.")] = False,
+    overlay_grey: Annotated[
+        bool, typer.Option("--overlay-grey", help="Show images in grey, so that only objects have colours.")
+    ] = False,
     channels: Annotated[
         str | None, typer.Option(help="Channels to use, by name or number, comma-separated: DAPI or 0.")
     ] = None,
@@ -35,6 +45,31 @@ def predict(
     nms_threshold: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Overlap above which the weaker object goes (default: the model's own)."),
+    ] = None,
+    with_: Annotated[
+        list[str] | None,
+        typer.Option("--with", help="Another model, whose objects are fused with the first's; may be repeated."),
+    ] = None,
+    augment: Annotated[
+        str, typer.Option(help="Segment turned views of each image, too, and fuse: none, flips, turns, full.")
+    ] = "none",
+    scales: Annotated[str, typer.Option(help="Segment each image at these scales, and fuse: 0.8,1,1.25.")] = "1",
+    weights: Annotated[
+        str | None, typer.Option(help="How much each model counts, the first and those of --with: 2,1.")
+    ] = None,
+    fuse: Annotated[
+        str | None, typer.Option(help="How objects are fused: wbf, nms or soft-nms (default: wbf).")
+    ] = None,
+    fuse_iou: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Overlap above which objects are the same (default: 0.5; soft-nms: 0.3)."),
+    ] = None,
+    fuse_score: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Keep fused objects of this score (default: what about half agree on)."),
+    ] = None,
+    fuse_by: Annotated[
+        str | None, typer.Option(help="Whose overlap tells the same object: mask or box (default: mask).")
     ] = None,
     tile: Annotated[
         int | None, typer.Option(min=64, help="Side of a tile in network pixels (default: chosen).")
@@ -66,6 +101,8 @@ def predict(
     ] = None,
 ) -> None:
     """Segment images: label images, overlays, object tables, COCO results."""
+    from cytomask.reporting.overlay import OverlayStyle
+    from cytomask.workflows.ensemble import combination
     from cytomask.workflows.predict import predict_images
     from cytomask.workflows.split_images import images_of_split
 
@@ -74,6 +111,7 @@ def predict(
         images_of_split(images, split) if split is not None else images,
         out,
         save=tuple(part.strip() for part in save.split(",") if part.strip()),
+        overlay=OverlayStyle(overlay_by, overlay_text, overlay_boxes, overlay_grey),
         channels=_channels(channels),
         diameter=diameter,
         pixel_size=pixel_size,
@@ -88,6 +126,9 @@ def predict(
         table_format=table_format,
         on_disk=on_disk,
         resume=resume,
+        combine=combination(
+            with_ or (), weights, augment, scales, method=fuse, iou=fuse_iou, score=fuse_score, by=fuse_by
+        ),
     )
     for line in summary.lines():
         typer.echo(line)

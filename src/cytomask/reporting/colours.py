@@ -35,6 +35,17 @@ _GAP = 0.6
 _FAR = 0.2
 
 
+def class_colours(count: int) -> np.ndarray:
+    """Colours of the first classes, uint8 ``(count, 3)``; after the tenth they begin anew.
+
+    Examples
+    --------
+    >>> class_colours(2).tolist()
+    [[255, 222, 40], [70, 200, 255]]
+    """
+    return PALETTE[np.arange(count) % len(PALETTE)]
+
+
 def colour_of_objects(
     instances: Instances, palette: np.ndarray = PALETTE, grounds: np.ndarray | None = None
 ) -> np.ndarray:

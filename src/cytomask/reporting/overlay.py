@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -14,14 +15,92 @@ from cytomask.image import Image
 from cytomask.instances import Instances
 from cytomask.output import replacing
 from cytomask.reporting.captions import draw_captions
-from cytomask.reporting.colours import PALETTE, colour_of_objects
+from cytomask.reporting.colours import PALETTE, class_colours, colour_of_objects
 from cytomask.reporting.display import show
+from cytomask.reporting.legend import add_legend
 from cytomask.reporting.outlines import disc, fill_masks, mark_outlines, paint_marks
 
 #: Part of the light that the rim around an outline takes away.
 RIM_DARKNESS = 0.55
 #: zlib's level for PNG: higher ones take several times as long for a tenth less.
 _COMPRESSION = 3
+#: How bright red, green and blue are.
+_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+
+Text = Literal["id", "score", "class", "class-score"]
+
+
+@dataclass(frozen=True)
+class OverlayStyle:
+    """How the overlays of a run look.
+
+    Attributes
+    ----------
+    by
+        A colour for every ``"object"``, or for every ``"class"``, with a legend below the picture.
+    text
+        ``"id"``, ``"score"``, ``"class"``, ``"class-score"`` (the class and the score in percent), or ``"none"``.
+    boxes
+        Whether the objects' boxes are drawn.
+    grey
+        Whether the image is shown in grey, so that the only colours are those of the objects.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such way to colour, or no such text.
+    """
+
+    by: str = "object"
+    text: str = "none"
+    boxes: bool = False
+    grey: bool = False
+
+    def __post_init__(self) -> None:
+        ways = (
+            ("--overlay-by", self.by, ("object", "class")),
+            ("--overlay-text", self.text, (*get_args(Text), "none")),
+        )
+        for where, value, known in ways:
+            if value not in known:
+                raise ConfigError(
+                    "an option of the overlay is not known", where=where, found=value, expected=", ".join(known)
+                )
+
+    def draw(
+        self,
+        image: Image,
+        instances: Instances,
+        *,
+        channels: Sequence[str | int] | None = None,
+        max_side: int | None = None,
+        counts: Sequence[int] | None = None,
+    ) -> np.ndarray:
+        """Draw an overlay as :func:`draw_overlay` does, with a legend where colours mean classes.
+
+        Parameters
+        ----------
+        image, instances, channels, max_side
+            As for :func:`draw_overlay`; the legend comes on top of ``max_side``.
+        counts
+            Objects of each class to tell in the legend, where they are others than those of ``instances``.
+
+        Returns
+        -------
+        numpy.ndarray
+            uint8 ``(Y, X, 3)``, higher than the image by its legend.
+        """
+        picture = draw_overlay(
+            image, instances, channels=channels, colour_by="class" if self.by == "class" else "object",
+            text=None if self.text == "none" else self.text,  # type: ignore[arg-type]
+            boxes=self.boxes, grey=self.grey, max_side=max_side,
+        )  # fmt: skip
+        if self.by != "class":
+            return picture
+        names = instances.class_names
+        if counts is None:
+            counts = np.bincount(instances.classes, minlength=len(names) + 1)[1:].tolist()
+        return add_legend(picture, names, class_colours(len(names)), counts)
 
 
 def draw_overlay(
@@ -31,7 +110,9 @@ def draw_overlay(
     channels: Sequence[str | int] | None = None,
     colour_by: Literal["object", "class"] = "object",
     fill: float = 0.0,
-    text: Literal["id", "score", "class"] | None = None,
+    text: Text | None = None,
+    boxes: bool = False,
+    grey: bool = False,
     line_width: int | None = None,
     max_side: int | None = None,
 ) -> np.ndarray:
@@ -55,7 +136,11 @@ def draw_overlay(
     fill
         Opacity of the objects' fillings, from 0 (none) to 1.
     text
-        What to write onto each object, if anything.
+        What to write onto each object, if anything; ``"class-score"`` is the class and the score in percent.
+    boxes
+        Whether to draw each object's box, too, with a thinner line.
+    grey
+        Whether to show the image in grey, whatever its colours.
     line_width
         Pixels; None for a width that suits the objects' median diameter and the picture's size.
     max_side
@@ -89,6 +174,9 @@ def draw_overlay(
     longest = max(image.shape)
     shrink = 1 if max_side is None else math.ceil(longest / max_side)
     picture = show(image, channels=channels, shrink=shrink)
+    if grey:
+        for row in picture:  # row by row: no second picture is held
+            row[:] = np.rint(row @ _LUMINANCE).astype(np.uint8)[:, None]
     if not len(instances):
         return picture
     if colour_by == "class":
@@ -108,6 +196,8 @@ def draw_overlay(
     marks = np.zeros(picture.shape[:2], np.uint8)
     mark_outlines(marks, *masks, disc(line_width - 1), disc(max(1.0, line_width / 2)), shrink)
     paint_marks(picture, marks, PALETTE, RIM_DARKNESS)
+    if boxes:
+        _draw_boxes(picture, instances.boxes[order] / shrink, PALETTE[colours[order]], max(1, line_width // 2))
     if text is not None:
         size = int(np.clip(0.42 * diameter, 10, 48))
         texts = [_caption(instances, i, text) for i in order]
@@ -165,10 +255,24 @@ def _check(image: Image, instances: Instances, fill: float, line_width: int | No
             )
 
 
-def _caption(instances: Instances, i: int, text: Literal["id", "score", "class"]) -> str:
+def _draw_boxes(picture: np.ndarray, boxes: np.ndarray, colours: np.ndarray, width: int) -> None:
+    """Draw boxes ``(y0, x0, y1, x1)``, the later ones on top; lines lie inside the box."""
+    limits = np.array([picture.shape[0], picture.shape[1]] * 2)
+    outer = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], axis=1)
+    for (y0, x0, y1, x1), colour in zip(np.clip(outer, 0, limits).astype(np.int64).tolist(), colours):
+        picture[y0 : min(y0 + width, y1), x0:x1] = colour
+        picture[max(y1 - width, y0) : y1, x0:x1] = colour
+        picture[y0:y1, x0 : min(x0 + width, x1)] = colour
+        picture[y0:y1, max(x1 - width, x0) : x1] = colour
+
+
+def _caption(instances: Instances, i: int, text: Text) -> str:
     if text == "score":
         return f"{instances.scores[i]:.2f}"
-    return str(instances.ids[i]) if text == "id" else instances.class_names[instances.classes[i] - 1]
+    if text == "id":
+        return str(instances.ids[i])
+    name = instances.class_names[instances.classes[i] - 1]
+    return name if text == "class" else f"{name} {instances.scores[i]:.0%}"
 
 
 def _caption_places(boxes: np.ndarray, texts: Sequence[str], size: int) -> np.ndarray:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
@@ -18,16 +18,19 @@ from cytomask._version import __version__
 from cytomask.errors import ChannelError, ConfigError, CytomaskError, ImageError
 from cytomask.formats.images import list_images, read_image
 from cytomask.image import Image
+from cytomask.instances import Instances
 from cytomask.models.bundle import Bundle
 from cytomask.models.segmenter import Postprocess
 from cytomask.output import output_folder, replacing
 from cytomask.prediction.predictor import Predictor
 from cytomask.progress import say, track, warn
+from cytomask.reporting.overlay import OverlayStyle
 from cytomask.workflows.coco_results import coco_lines, join_lines, split_lines, write_lines
+from cytomask.workflows.ensemble import Combination, OpenEnsemble, open_ensemble
 from cytomask.workflows.model import override_thresholds
 from cytomask.workflows.models import find_model, load_model
 from cytomask.workflows.predict_giant import COCO_LINES_NAME, GIANT_PIXELS, predict_giant
-from cytomask.workflows.predict_outputs import COCO_NAME, RECORD_NAME, USUAL, Outputs, plan_outputs
+from cytomask.workflows.predict_outputs import COCO_NAME, RECORD_NAME, USUAL, Outputs
 from cytomask.workflows.predict_progress import ImageProgress, file_identity
 from cytomask.workflows.predict_record import ImageResult, PredictionSummary, count_classes, run_record
 from cytomask.workflows.result_names import name_results, protect_inputs
@@ -39,6 +42,7 @@ def predict_images(
     out: str | Path,
     *,
     save: Sequence[str] = USUAL,
+    overlay: OverlayStyle | None = None,
     channels: Sequence[str | int] | None = None,
     diameter: float | str | None = None,
     pixel_size: float | None = None,
@@ -53,6 +57,7 @@ def predict_images(
     table_format: str = "csv",
     on_disk: bool | None = None,
     resume: bool | None = None,
+    combine: Combination | None = None,
 ) -> PredictionSummary:
     """Segment images, one after the other, and write the results into a folder.
 
@@ -77,6 +82,8 @@ def predict_images(
         Folder for the results; made if it is not there.
     save
         What to write, of ``cytomask.workflows.predict_outputs.KINDS``.
+    overlay
+        How overlays look; None for a colour per object, and nothing written.
     channels
         Channels to use, by name or number.
     diameter
@@ -96,6 +103,9 @@ def predict_images(
     resume
         False: begin anew. True: also leave out images that a finished run with the same settings did, as ``run.json``
         says. None: only go on where a run was broken off.
+    combine
+        Further models, or views of each image, whose objects are fused with those that the model finds. Not for images
+        that are worked through on disk.
 
     Raises
     ------
@@ -109,31 +119,40 @@ def predict_images(
         If the results cannot be written, or would replace an image.
     """
     started = time.monotonic()
-    Outputs(Path(out), tuple(save), table_format)  # says what is wrong before the model is loaded
+    plan = Outputs(Path(out), tuple(save), table_format, overlay or OverlayStyle())
     _check_pixel_size(pixel_size)
     wanted_diameter = _parse_diameter(diameter)
     paths = list_images(images)
     bundle = load_model(model)
     postprocess = override_thresholds(bundle.postprocess, dict(thresholds or {}))
-    predictor = Predictor.from_bundle(
-        bundle, device=device, precision=precision, batch_size=batch_size, tile=tile, overlap=overlap
-    )
+    tiling: dict[str, Any] = {"tile": tile, "overlap": overlap, "batch_size": batch_size}
+    predictor = Predictor.from_bundle(bundle, device=device, precision=precision, **tiling)
+    together = None
+    if combine is not None and combine.active:
+        _refuse_on_disk(on_disk)
+        together = open_ensemble(
+            combine, (model, bundle, predictor), dict(thresholds or {}), device=device, precision=precision, **tiling
+        )
+    classes = together.ensemble.classes if together is not None else bundle.segmenter.config.classes
     folder = output_folder(out)
     names = name_results(paths)
-    plan = plan_outputs(folder, save, table_format, names, bundle.segmenter.config.classes)
+    plan = plan.of_run(names, classes)
     protect_inputs(paths, plan.targets(names, on_disk))
     coco = folder / COCO_NAME if "coco" in save else None
     options = {"channels": channels, "diameter": diameter, "pixel_size": pixel_size, "axes": axes, "plane": plane}
-    tiling = {"tile": tile, "overlap": overlap, "batch_size": batch_size}
-    wanted = {"save": sorted(save), "table_format": table_format, "on_disk": on_disk}
+    wanted = {"save": sorted(save), "table_format": table_format, "on_disk": on_disk, "overlay": asdict(plan.style)}
     settings = {**_binding(bundle, predictor, postprocess), **options, **tiling, **wanted}
+    if together is not None and combine is not None:
+        models = zip(together.bundles, together.ensemble.members)
+        bindings = [_binding(other, member.predictor, member.postprocess) for other, member in models]
+        settings["ensemble"] = {**together.record(combine), "models": bindings, "weights": together.ensemble.weights}
     progresses = [
         ImageProgress(folder, name, {**settings, "image": file_identity(path)}) for path, name in zip(paths, names)
     ]
     if resume:
         _take_up_finished(folder, progresses, coco)
     job = _Job(
-        predictor, postprocess, plan, channels, wanted_diameter, on_disk, axes, plane, pixel_size
+        predictor, postprocess, plan, channels, wanted_diameter, on_disk, axes, plane, pixel_size, together
     )  # fmt: skip
 
     results: list[ImageResult] = []
@@ -163,6 +182,9 @@ def predict_images(
         raise
     summary = PredictionSummary(folder, results, failed, time.monotonic() - started)
     record = run_record(summary, predictor, bundle, find_model(model), postprocess.model_dump(), options, paths)
+    if together is not None and combine is not None:
+        record["categories"] = [{"id": i, "name": name} for i, name in enumerate(classes, start=1)]
+        record["ensemble"] = together.record(combine)
     with replacing(folder / RECORD_NAME) as target:
         target.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     done = {result.name for result in results}
@@ -185,12 +207,19 @@ class _Job:
     axes: str | None
     plane: int | None
     pixel_size: float | None
+    together: OpenEnsemble | None
 
     def segment(self, path: Path, name: str, number: int, progress: ImageProgress, *, anew: bool) -> ImageResult:
         """Do one image, and keep its result with the progress."""
         begun = time.monotonic()
         image = _read(path, self.axes, self.plane, self.pixel_size)
         on_disk = self.on_disk if self.on_disk is not None else image.height * image.width >= GIANT_PIXELS
+        if on_disk and self.together is not None:
+            raise ImageError(
+                "several models or views are fused in memory, and this image would be worked through on disk",
+                where=path, found=f"{image.height} x {image.width} pixels",
+                fix="use --in-memory if there is memory for it, or one model without --augment and --scales",
+            )  # fmt: skip
         if progress.other():
             say(f"{path.name}: what an earlier run did is not used, since this differs: {', '.join(progress.other())}")
         outputs = self.plan.of_image(name, on_disk=on_disk)
@@ -203,16 +232,12 @@ class _Job:
             found = predict_giant(
                 self.predictor, image, self.postprocess, progress, outputs, channels=self.channels,
                 diameter=self.diameter, image_id=number, file_name=path.name, coco=self.plan.lines,
-                class_labels=of_classes,
+                class_labels=of_classes, style=self.plan.style,
             )  # fmt: skip
             counts, scale, told = found.counts, found.scale, (*found.told, "worked through on disk")
         else:
-            prepared = self.predictor.prepare(
-                image, diameter=self.diameter, channels=self.channels, postprocess=self.postprocess
-            )
-            instances = self.predictor.segment(prepared, self.postprocess)
-            counts, scale, told = count_classes(instances), prepared.scale, prepared.told
-            del prepared
+            instances, scale, told = self._find(image)
+            counts = count_classes(instances)
             self.plan.write(name, instances, image, self.channels)
             progress.begin()
             if self.plan.lines:
@@ -224,6 +249,24 @@ class _Job:
         )  # fmt: skip
         progress.write("result", result.to_json(number, self.plan.folder))
         return result
+
+    def _find(self, image: Image) -> tuple[Instances, tuple[float, float], tuple[str, ...]]:
+        """Find the objects in memory; also the scale, and what was done."""
+        if self.together is not None:
+            found = self.together.ensemble.find(image, diameter=self.diameter, channels=self.channels)
+            return found.instances, found.scale, found.told
+        prepared = self.predictor.prepare(
+            image, diameter=self.diameter, channels=self.channels, postprocess=self.postprocess
+        )
+        return self.predictor.segment(prepared, self.postprocess), prepared.scale, prepared.told
+
+
+def _refuse_on_disk(on_disk: bool | None) -> None:
+    if on_disk:
+        raise ConfigError(
+            "several models or views are fused in memory, not on disk", where="--on-disk",
+            fix="leave --on-disk out, or use one model without --augment and --scales",
+        )  # fmt: skip
 
 
 def _binding(bundle: Bundle, predictor: Predictor, postprocess: Postprocess) -> dict[str, Any]:

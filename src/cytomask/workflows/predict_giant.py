@@ -30,7 +30,7 @@ from cytomask.prediction.predictor import Predictor
 from cytomask.prediction.prepare import PreparedImage
 from cytomask.prediction.spool import Spool
 from cytomask.progress import say, track
-from cytomask.reporting.overlay import draw_overlay, write_png
+from cytomask.reporting.overlay import OverlayStyle, write_png
 from cytomask.workflows.coco_results import coco_lines, copy_lines, write_lines
 from cytomask.workflows.predict_progress import ImageProgress, pixel_identity
 
@@ -73,6 +73,7 @@ def predict_giant(
     file_name: str = "",
     coco: bool = False,
     class_labels: Sequence[Path] = (),
+    style: OverlayStyle | None = None,
 ) -> GiantResult:
     """Segment an image tile by tile, all results on disk; go on where an earlier call was broken off.
 
@@ -98,6 +99,8 @@ def predict_giant(
         Whether to leave COCO results, one line per object, in ``coco.jsonl`` in the folder of the progress.
     class_labels
         Where to write a label image (an OME-Zarr folder) of each class; empty for none.
+    style
+        How the overlay looks.
 
     Raises
     ------
@@ -127,7 +130,7 @@ def predict_giant(
     if "labels" in outputs:
         labels = _paint(painter, progress.folder, image)
     if "overlay" in outputs:
-        _write_overlay(painter, labels, image, outputs["overlay"], channels)
+        _write_overlay(painter, labels, image, outputs["overlay"], channels, objects, style or OverlayStyle())
     for number, target in enumerate(class_labels, start=1):
         target.parent.mkdir(exist_ok=True)
         part = _paint(painter, progress.folder, image, number)
@@ -204,6 +207,18 @@ class _Objects:
         """The objects of one tile."""
         return self.spool.objects(number, self.image.shape, self.class_names)
 
+    def facts(self, ids: np.ndarray) -> tuple[dict[int, int], dict[int, float]]:
+        """Class and score of each of some objects."""
+        classes: dict[int, int] = {}
+        scores: dict[int, float] = {}
+        for number in range(len(self.spool.tiles)):
+            objects = self.of(number)
+            chosen = np.isin(objects.ids, ids)
+            numbers = objects.ids[chosen].tolist()
+            classes.update(zip(numbers, objects.classes[chosen].tolist()))
+            scores.update(zip(numbers, objects.scores[chosen].tolist()))
+        return classes, scores
+
     def bands(self, parts: Path, name: str) -> Iterator[tuple[Path, list[int]]]:
         """File for each row of tiles, and the tiles."""
         for place, band in enumerate(self.spool.bands()):
@@ -272,6 +287,8 @@ def _write_overlay(
     image: Image,
     target: Path,
     channels: Sequence[str | int] | None,
+    objects: _Objects,
+    style: OverlayStyle,
 ) -> None:
     """Draw the overview: the image shrunk, with the objects that are seen at that size."""
     if channels is not None:
@@ -291,7 +308,9 @@ def _write_overlay(
             continue
         block = labels.read(y0, y1, x0, x1) if labels is not None else painter.paint(y0, x0, y1, x1)
         coarse[top:bottom, left:right] = block[np.ix_(rows[top:bottom] - y0, columns[left:right] - x0)]
-    write_png(target, draw_overlay(small, Instances.from_labels(coarse)))
+    classes, scores = objects.facts(np.unique(coarse[coarse > 0]))
+    seen = Instances.from_labels(coarse, classes=classes, scores=scores, class_names=objects.class_names)
+    write_png(target, style.draw(small, seen, counts=list(objects.counts.values())))
 
 
 def _move(source: Path, target: Path, folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cytomask.errors import ConfigError
@@ -11,7 +11,7 @@ from cytomask.formats.label_images import write_labels
 from cytomask.image import Image
 from cytomask.instances import Instances
 from cytomask.measuring.table import measure, write_table
-from cytomask.reporting.overlay import draw_overlay, write_png
+from cytomask.reporting.overlay import OverlayStyle, write_png
 from cytomask.workflows.class_masks import class_file_names, class_mask_files, write_class_masks
 
 #: What can be written of each image, and the file's name; of class masks that of a mask.
@@ -46,6 +46,8 @@ class Outputs:
         Kinds, of ``KINDS``.
     table_format
         ``"csv"`` or ``"parquet"``.
+    style
+        How overlays look.
     class_names
         For each image's name, those of its files of each class.
 
@@ -58,6 +60,7 @@ class Outputs:
     folder: Path
     save: tuple[str, ...] = USUAL
     table_format: str = "csv"
+    style: OverlayStyle = field(default_factory=OverlayStyle)
     class_names: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -76,6 +79,17 @@ class Outputs:
                 found=self.table_format,
                 expected=" or ".join(TABLE_FORMATS),
             )
+
+    def of_run(self, names: Sequence[str], classes: Sequence[str]) -> Outputs:
+        """The same with file names for the images and classes of a run.
+
+        Examples
+        --------
+        >>> plan = Outputs(Path("out"), ("labels", "class-masks")).of_run(["a"], ["cell"])
+        >>> [path.as_posix() for path in (*plan.of_image("a").values(), *plan.of_classes("a"))]
+        ['out/a_labels.tif', 'out/class_masks/a_cell_mask.png', 'out/class_masks/a_cell_labels.tif']
+        """
+        return replace(self, class_names=class_file_names(names, classes))
 
     @property
     def lines(self) -> bool:
@@ -117,22 +131,8 @@ class Outputs:
         if "labels" in files:
             write_labels(files["labels"], instances.to_labels("smallest"), image.pixel_size)
         if "overlay" in files:
-            write_png(files["overlay"], draw_overlay(image, instances, channels=channels, max_side=OVERLAY_SIDE))
+            write_png(files["overlay"], self.style.draw(image, instances, channels=channels, max_side=OVERLAY_SIDE))
         if "table" in files:
             write_table(files["table"], measure(instances, image))
         if "class-masks" in self.save:
             write_class_masks(self.folder, self.class_names[name], instances, image.pixel_size)
-
-
-def plan_outputs(
-    folder: Path, save: Sequence[str], table_format: str, names: Sequence[str], classes: Sequence[str]
-) -> Outputs:
-    """Plan the files of images with these names and classes.
-
-    Examples
-    --------
-    >>> plan = plan_outputs(Path("out"), ["labels", "class-masks"], "csv", ["a"], ["cell"])
-    >>> [path.as_posix() for path in (*plan.of_image("a").values(), *plan.of_classes("a"))]
-    ['out/a_labels.tif', 'out/class_masks/a_cell_mask.png', 'out/class_masks/a_cell_labels.tif']
-    """
-    return Outputs(folder, tuple(save), table_format, class_file_names(names, classes))
