@@ -18,16 +18,19 @@ if TYPE_CHECKING:
     from cytomask.formats.images import read_image
     from cytomask.image import Image
     from cytomask.instances import Instances
+    from cytomask.workflows.ensemble import ModelEnsemble, load_ensemble
     from cytomask.workflows.model import Model, load
 
-__all__ = ["Image", "Instances", "Model", "__version__", "load", "read_image"]
+__all__ = ["Image", "Instances", "Model", "ModelEnsemble", "__version__", "load", "load_ensemble", "read_image"]
 
 # Imported when first used: `import cytomask` and `cytomask --help` stay instant.
 _LAZY = {
     "Image": "cytomask.image",
     "Instances": "cytomask.instances",
     "Model": "cytomask.workflows.model",
+    "ModelEnsemble": "cytomask.workflows.ensemble",
     "load": "cytomask.workflows.model",
+    "load_ensemble": "cytomask.workflows.ensemble",
     "read_image": "cytomask.formats.images",
 }
 

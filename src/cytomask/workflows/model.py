@@ -12,7 +12,10 @@ from cytomask.formats.images import read_image
 from cytomask.image import Image
 from cytomask.instances import Instances
 from cytomask.models.bundle import Bundle
+from cytomask.prediction.ensemble import Ensemble, Member
+from cytomask.prediction.fusion import Fusion
 from cytomask.prediction.predictor import Predictor
+from cytomask.prediction.views import Augment, plan_views
 from cytomask.workflows.models import load_model
 
 
@@ -47,6 +50,9 @@ class Model:
         axes: str | None = None,
         channels: Sequence[str | int] | None = None,
         diameter: float | Literal["auto"] | None = None,
+        augment: Augment = "none",
+        scales: Sequence[float] = (1.0,),
+        fusion: Fusion | None = None,
         **thresholds: float,
     ) -> Instances:
         """Segment one image.
@@ -61,6 +67,11 @@ class Model:
             Which channels to use, by name or number, when there are more than the model needs.
         diameter
             Typical object diameter in the image's pixels, or ``"auto"``.
+        augment, scales
+            Test-time augmentation: views that are segmented besides, as for
+            :func:`~cytomask.prediction.views.plan_views`.
+        fusion
+            How what is found in the views becomes one; None: weighted boxes fusion by masks.
         **thresholds
             Other thresholds than the model's: ``score_threshold=0.6``, ``nms_threshold=0.3``.
 
@@ -75,14 +86,22 @@ class Model:
         >>> model = load("nuclei")                                        # doctest: +SKIP
         >>> labels = model.predict(data.human_mitosis()).to_labels()      # doctest: +SKIP
         """
-        if isinstance(image, np.ndarray):
-            image = Image.from_array(image, axes=axes)
-        elif not isinstance(image, Image):
-            image = read_image(image, axes=axes)
+        image = as_image(image, axes)
         postprocess = self.bundle.postprocess
         if thresholds:
             postprocess = override_thresholds(postprocess, thresholds)
-        return self.predictor.predict(image, diameter=diameter, channels=channels, postprocess=postprocess)
+        if augment == "none" and tuple(scales) == (1.0,):
+            return self.predictor.predict(image, diameter=diameter, channels=channels, postprocess=postprocess)
+        views = plan_views(augment, scales)
+        ensemble = Ensemble([Member(self.predictor, postprocess)], views=views, fusion=fusion)
+        return ensemble.find(image, diameter=diameter, channels=channels).instances
+
+
+def as_image(image: Image | np.ndarray | str | Path, axes: str | None = None) -> Image:
+    """Take an image, an array or a file as an image."""
+    if isinstance(image, np.ndarray):
+        return Image.from_array(image, axes=axes)
+    return image if isinstance(image, Image) else read_image(image, axes=axes)
 
 
 def override_thresholds(postprocess: Any, thresholds: Mapping[str, float | None]) -> Any:
