@@ -104,7 +104,7 @@ def _escaped(text: str) -> str:
 
 def formats_table() -> str:
     """Write the table of annotation formats: a column for each feature that some cannot hold."""
-    place = "cytomask.formats.annotation_formats"
+    place = "cytomask.formats.annotations.annotation_formats"
     rows, features = find(f"{place}.ANNOTATION_FORMATS"), find(f"{place}.FEATURES")
     head = ("format", "what it is", "written as", *features)
     cells = []

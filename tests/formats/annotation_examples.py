@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from cytomask.formats.annotation import Annotation
+from cytomask.formats.annotations.annotation import Annotation
 from cytomask.instances import Instances
 
 CLASSES = ("nucleus", "cell, large", "Zelle ü")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from cytomask.formats.annotation import Annotation, AnnotationSet
+from cytomask.formats.annotations.annotation import Annotation, AnnotationSet
 from cytomask.instances import Instances
 
 

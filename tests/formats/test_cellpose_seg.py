@@ -12,11 +12,11 @@ import tifffile
 from hypothesis import given, settings
 
 from cytomask.errors import LabelError
-from cytomask.formats.annotation import Annotation
-from cytomask.formats.annotation_formats import ANNOTATION_FORMATS
-from cytomask.formats.cellpose_seg import ENDING, open_annotations, recognise, write_annotations
-from cytomask.formats.image_finder import ImageFinder
-from cytomask.formats.open_annotations import recognise_format
+from cytomask.formats.annotations.annotation import Annotation
+from cytomask.formats.annotations.annotation_formats import ANNOTATION_FORMATS
+from cytomask.formats.annotations.cellpose_seg import ENDING, open_annotations, recognise, write_annotations
+from cytomask.formats.annotations.image_finder import ImageFinder
+from cytomask.formats.annotations.open_annotations import recognise_format
 from cytomask.instances import Instances
 
 from .annotation_examples import annotations

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from PIL import Image as Picture
 
 from cytomask.errors import DataError, LabelError
-from cytomask.formats.annotation import Annotation
-from cytomask.formats.annotation_formats import ANNOTATION_FORMATS
-from cytomask.formats.class_label_folder import open_annotations, recognise, write_annotations
-from cytomask.formats.image_finder import ImageFinder
-from cytomask.formats.losses import Losses
-from cytomask.formats.open_annotations import recognise_format
+from cytomask.formats.annotations.annotation import Annotation
+from cytomask.formats.annotations.annotation_formats import ANNOTATION_FORMATS
+from cytomask.formats.annotations.class_label_folder import open_annotations, recognise, write_annotations
+from cytomask.formats.annotations.image_finder import ImageFinder
+from cytomask.formats.annotations.losses import Losses
+from cytomask.formats.annotations.open_annotations import recognise_format
 from cytomask.instances import Instances
 
 from .annotation_examples import CLASSES, annotations

@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from pycocotools.coco import COCO
 
 from cytomask.errors import DataError, LabelError, OutputError
-from cytomask.formats.annotation import Annotation, AnnotationSet
-from cytomask.formats.annotation_formats import ANNOTATION_FORMATS
-from cytomask.formats.coco_json import open_annotations, recognise, write_annotations
-from cytomask.formats.image_finder import ImageFinder
-from cytomask.formats.open_annotations import recognise_format
+from cytomask.formats.annotations.annotation import Annotation, AnnotationSet
+from cytomask.formats.annotations.annotation_formats import ANNOTATION_FORMATS
+from cytomask.formats.annotations.coco_json import open_annotations, recognise, write_annotations
+from cytomask.formats.annotations.image_finder import ImageFinder
+from cytomask.formats.annotations.open_annotations import recognise_format
 from cytomask.instances import Instances
 
 from . import annotation_examples as examples

@@ -17,12 +17,12 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from cytomask.errors import DataError, LabelError
-from cytomask.formats import coco_json
-from cytomask.formats.annotation import Annotation
-from cytomask.formats.annotation_formats import ANNOTATION_FORMATS
-from cytomask.formats.coco_results import open_annotations, recognise, write_annotations
-from cytomask.formats.image_finder import ImageFinder
-from cytomask.formats.open_annotations import recognise_format
+from cytomask.formats.annotations import coco_json
+from cytomask.formats.annotations.annotation import Annotation
+from cytomask.formats.annotations.annotation_formats import ANNOTATION_FORMATS
+from cytomask.formats.annotations.coco_results import open_annotations, recognise, write_annotations
+from cytomask.formats.annotations.image_finder import ImageFinder
+from cytomask.formats.annotations.open_annotations import recognise_format
 from cytomask.instances import Instances
 
 from . import annotation_examples as examples

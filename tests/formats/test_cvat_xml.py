@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cytomask.errors import DataError, LabelError
-from cytomask.formats.annotation import Annotation
-from cytomask.formats.annotation_formats import ANNOTATION_FORMATS
-from cytomask.formats.cvat_shapes import row_runs
-from cytomask.formats.cvat_xml import open_annotations, recognise, write_annotations
-from cytomask.formats.image_finder import ImageFinder
+from cytomask.formats.annotations.annotation import Annotation
+from cytomask.formats.annotations.annotation_formats import ANNOTATION_FORMATS
+from cytomask.formats.annotations.cvat_shapes import row_runs
+from cytomask.formats.annotations.cvat_xml import open_annotations, recognise, write_annotations
+from cytomask.formats.annotations.image_finder import ImageFinder
 from cytomask.formats.label_images import read_labels
 from cytomask.instances import Instances
 

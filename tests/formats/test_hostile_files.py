@@ -16,9 +16,9 @@ import pytest
 import tifffile
 
 from cytomask.errors import CytomaskError, LabelError
-from cytomask.formats.annotation_formats import ANNOTATION_FORMATS
-from cytomask.formats.json_elements import look
-from cytomask.formats.open_annotations import open_annotations
+from cytomask.formats.annotations.annotation_formats import ANNOTATION_FORMATS
+from cytomask.formats.annotations.json_elements import look
+from cytomask.formats.annotations.open_annotations import open_annotations
 from cytomask.instances import Instances
 
 FAR = 90_000

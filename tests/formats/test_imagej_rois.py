@@ -14,12 +14,12 @@ from PIL import Image as Picture
 from roifile import ROI_TYPE, ImagejRoi
 
 from cytomask.errors import DataError, LabelError, OutputError
-from cytomask.formats import imagej_files
-from cytomask.formats.annotation import Annotation
-from cytomask.formats.annotation_formats import ANNOTATION_FORMATS
-from cytomask.formats.image_finder import ImageFinder
-from cytomask.formats.imagej_files import read_regions
-from cytomask.formats.imagej_rois import open_annotations, recognise, write_annotations
+from cytomask.formats.annotations import imagej_files
+from cytomask.formats.annotations.annotation import Annotation
+from cytomask.formats.annotations.annotation_formats import ANNOTATION_FORMATS
+from cytomask.formats.annotations.image_finder import ImageFinder
+from cytomask.formats.annotations.imagej_files import read_regions
+from cytomask.formats.annotations.imagej_rois import open_annotations, recognise, write_annotations
 from cytomask.formats.label_images import read_labels
 from cytomask.instances import Instances
 

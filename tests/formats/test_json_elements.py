@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cytomask.errors import DataError
-from cytomask.formats import json_elements
-from cytomask.formats.json_elements import JsonFile, look
+from cytomask.formats.annotations import json_elements
+from cytomask.formats.annotations.json_elements import JsonFile, look
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**12), 10**12) | st.floats(allow_nan=False, allow_infinity=False)

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from cytomask.errors import DataError, LabelError
-from cytomask.formats.annotation import Annotation, AnnotationSet
-from cytomask.formats.annotation_formats import ANNOTATION_FORMATS
-from cytomask.formats.image_finder import ImageFinder
-from cytomask.formats.kaggle_rle import open_annotations, recognise, write_annotations
-from cytomask.formats.open_annotations import recognise_format
+from cytomask.formats.annotations.annotation import Annotation, AnnotationSet
+from cytomask.formats.annotations.annotation_formats import ANNOTATION_FORMATS
+from cytomask.formats.annotations.image_finder import ImageFinder
+from cytomask.formats.annotations.kaggle_rle import open_annotations, recognise, write_annotations
+from cytomask.formats.annotations.open_annotations import recognise_format
 from cytomask.instances import Instances
 
 from . import annotation_examples as examples

@@ -15,13 +15,13 @@ from PIL import Image as Picture
 from cytomask.data.dataset_config import ObjectClasses
 from cytomask.data.object_classes import read_object_classes
 from cytomask.errors import DataError, LabelError, OutputError
-from cytomask.formats.annotation import Annotation
-from cytomask.formats.annotation_formats import ANNOTATION_FORMATS
-from cytomask.formats.image_finder import ImageFinder
-from cytomask.formats.label_folder import open_annotations, recognise, write_annotations
+from cytomask.formats.annotations.annotation import Annotation
+from cytomask.formats.annotations.annotation_formats import ANNOTATION_FORMATS
+from cytomask.formats.annotations.image_finder import ImageFinder
+from cytomask.formats.annotations.label_folder import open_annotations, recognise, write_annotations
 from cytomask.formats.label_images import write_labels
-from cytomask.formats.open_annotations import open_annotations as open_any
-from cytomask.formats.open_annotations import recognise_format
+from cytomask.formats.annotations.open_annotations import open_annotations as open_any
+from cytomask.formats.annotations.open_annotations import recognise_format
 from cytomask.instances import Instances
 
 from .annotation_examples import CLASSES, annotations

@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from PIL import Image as Picture
 
 from cytomask.errors import DataError, LabelError
-from cytomask.formats.annotation import Annotation
-from cytomask.formats.annotation_formats import ANNOTATION_FORMATS
-from cytomask.formats.image_finder import ImageFinder
+from cytomask.formats.annotations.annotation import Annotation
+from cytomask.formats.annotations.annotation_formats import ANNOTATION_FORMATS
+from cytomask.formats.annotations.image_finder import ImageFinder
 from cytomask.formats.label_images import read_labels
-from cytomask.formats.labelbox_ndjson import open_annotations, recognise, write_annotations
-from cytomask.formats.labelbox_objects import one_outline
+from cytomask.formats.annotations.labelbox_ndjson import open_annotations, recognise, write_annotations
+from cytomask.formats.annotations.labelbox_objects import one_outline
 from cytomask.instances import Instances
 
 from .annotation_examples import annotations, assert_same

@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from PIL import Image as Picture
 
 from cytomask.errors import DataError, LabelError
-from cytomask.formats.annotation import Annotation
-from cytomask.formats.annotation_formats import ANNOTATION_FORMATS
-from cytomask.formats.image_finder import ImageFinder
+from cytomask.formats.annotations.annotation import Annotation
+from cytomask.formats.annotations.annotation_formats import ANNOTATION_FORMATS
+from cytomask.formats.annotations.image_finder import ImageFinder
 from cytomask.formats.label_images import read_labels
-from cytomask.formats.qupath_geojson import open_annotations, recognise, write_annotations
+from cytomask.formats.annotations.qupath_geojson import open_annotations, recognise, write_annotations
 from cytomask.instances import Instances
 
 from .annotation_examples import annotations, assert_same

@@ -15,12 +15,12 @@ from PIL import Image as Picture
 from PIL import ImageDraw
 
 from cytomask.errors import DataError, LabelError
-from cytomask.formats.annotation import Annotation
-from cytomask.formats.annotation_formats import ANNOTATION_FORMATS
-from cytomask.formats.image_finder import ImageFinder
-from cytomask.formats.open_annotations import open_annotations as open_any
-from cytomask.formats.open_annotations import recognise_format
-from cytomask.formats.s_bsst265 import open_annotations, recognise, write_annotations
+from cytomask.formats.annotations.annotation import Annotation
+from cytomask.formats.annotations.annotation_formats import ANNOTATION_FORMATS
+from cytomask.formats.annotations.image_finder import ImageFinder
+from cytomask.formats.annotations.open_annotations import open_annotations as open_any
+from cytomask.formats.annotations.open_annotations import recognise_format
+from cytomask.formats.annotations.s_bsst265 import open_annotations, recognise, write_annotations
 from cytomask.instances import Instances
 
 from .annotation_examples import annotations

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cytomask.errors import LabelError
-from cytomask.formats.svg_paths import PathError, flatten, read_path
-from cytomask.formats.svg_shapes import read_svg
+from cytomask.formats.annotations.svg_paths import PathError, flatten, read_path
+from cytomask.formats.annotations.svg_shapes import read_svg
 
 
 def points(data: str) -> list[list[list[float]]]:

@@ -13,10 +13,10 @@ import pytest
 import tifffile
 
 from cytomask.errors import ConfigError, DataError, OutputError
-from cytomask.formats.annotation import Annotation, AnnotationSet
-from cytomask.formats.annotation_formats import ANNOTATION_FORMATS, FEATURES, AnnotationFormat
-from cytomask.formats.losses import Losses
-from cytomask.formats.open_annotations import open_annotations, recognise_format
+from cytomask.formats.annotations.annotation import Annotation, AnnotationSet
+from cytomask.formats.annotations.annotation_formats import ANNOTATION_FORMATS, FEATURES, AnnotationFormat
+from cytomask.formats.annotations.losses import Losses
+from cytomask.formats.annotations.open_annotations import open_annotations, recognise_format
 from cytomask.instances import Instances
 from cytomask.workflows.convert import convert_annotations
 

@@ -14,7 +14,7 @@ from PIL import Image as Picture
 
 from cytomask.cli.app import run
 from cytomask.errors import ConfigError
-from cytomask.formats.label_files import find_label_files
+from cytomask.formats.annotations.label_files import find_label_files
 from cytomask.formats.label_images import read_labels
 from cytomask.instances import Instances
 from cytomask.models.bundle import Bundle, ModelSpec, save_bundle

@@ -11,11 +11,11 @@ from pathlib import Path
 from cytomask.data.pairs import IMAGE_FOLDERS, LABEL_FOLDERS
 from cytomask.data.splits import USUAL_NAMES, usual_name
 from cytomask.errors import DataError
-from cytomask.formats.annotation import AnnotationSet
-from cytomask.formats.annotation_formats import ANNOTATION_FORMATS
-from cytomask.formats.image_finder import ImageFinder
+from cytomask.formats.annotations.annotation import AnnotationSet
+from cytomask.formats.annotations.annotation_formats import ANNOTATION_FORMATS
+from cytomask.formats.annotations.image_finder import ImageFinder
 from cytomask.formats.limits import check_label_image
-from cytomask.formats.open_annotations import open_annotations, recognise_format, usual_places
+from cytomask.formats.annotations.open_annotations import open_annotations, recognise_format, usual_places
 from cytomask.label_layers import LabelLayers
 from cytomask.progress import say
 

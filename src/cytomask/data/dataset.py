@@ -1,7 +1,7 @@
 """A data set: images, their annotated objects, and which are for training, validation and testing.
 
 It is a folder with ``images/`` and ``labels/`` (and perhaps ``manifest.csv``), or annotations of any format of
-:mod:`cytomask.formats.annotation_formats` with their images, or a YAML file that says where things lie; see
+:mod:`cytomask.formats.annotations.annotation_formats` with their images, or a YAML file that says where things lie; see
 :class:`cytomask.data.dataset_config.DatasetConfig`.
 """
 
@@ -23,7 +23,7 @@ from cytomask.data.sample import UNNAMED, Reading, Sample, load_sample, read_lay
 from cytomask.data.splits import Assignment, TableSplits, assign_splits, in_order
 from cytomask.data.tables import Table, read_table, rows_by_name
 from cytomask.errors import DataError
-from cytomask.formats.open_annotations import recognise_format
+from cytomask.formats.annotations.open_annotations import recognise_format
 from cytomask.image import Image
 from cytomask.label_layers import LabelLayers
 from cytomask.progress import track, warn

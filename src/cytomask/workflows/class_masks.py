@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cytomask.formats.label_files import CLASS_MASKS_FOLDER
+from cytomask.formats.annotations.label_files import CLASS_MASKS_FOLDER
 from cytomask.formats.label_images import write_labels
 from cytomask.instances import Instances
 from cytomask.reporting.overlay import write_png

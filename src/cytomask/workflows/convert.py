@@ -12,10 +12,10 @@ from cytomask.data.dataset import Dataset, open_dataset
 from cytomask.data.dataset_config import CONFIG_NAMES
 from cytomask.data.sample import Sample, read_layers
 from cytomask.errors import ConfigError, DataError, OutputError
-from cytomask.formats.annotation import Annotation, AnnotationSet
-from cytomask.formats.annotation_formats import ANNOTATION_FORMATS, AnnotationFormat
-from cytomask.formats.losses import Losses
-from cytomask.formats.open_annotations import find_format, open_annotations, recognise_format
+from cytomask.formats.annotations.annotation import Annotation, AnnotationSet
+from cytomask.formats.annotations.annotation_formats import ANNOTATION_FORMATS, AnnotationFormat
+from cytomask.formats.annotations.losses import Losses
+from cytomask.formats.annotations.open_annotations import find_format, open_annotations, recognise_format
 from cytomask.progress import say, track, warn
 
 DATASET = "data set"

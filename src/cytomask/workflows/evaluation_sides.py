@@ -16,13 +16,13 @@ from cytomask.data.pairs import LABEL_SUFFIXES, stem_of
 from cytomask.data.steps import Rescale
 from cytomask.errors import ConfigError, CytomaskError, DataError
 from cytomask.evaluation.pairs import Objects
-from cytomask.formats.annotation import AnnotationSet
-from cytomask.formats.annotation_formats import ANNOTATION_FORMATS, AnnotationFormat
-from cytomask.formats.image_finder import ImageFinder
+from cytomask.formats.annotations.annotation import AnnotationSet
+from cytomask.formats.annotations.annotation_formats import ANNOTATION_FORMATS, AnnotationFormat
+from cytomask.formats.annotations.image_finder import ImageFinder
 from cytomask.formats.images import IMAGE_SUFFIXES
 from cytomask.formats.label_images import read_labels
-from cytomask.formats.object_class_table import CLASS_TABLE
-from cytomask.formats.open_annotations import IMAGE_FOLDERS, open_annotations, recognise_format, usual_places
+from cytomask.formats.annotations.object_class_table import CLASS_TABLE
+from cytomask.formats.annotations.open_annotations import IMAGE_FOLDERS, open_annotations, recognise_format, usual_places
 from cytomask.instances import Instances
 from cytomask.progress import say, warn
 

@@ -19,7 +19,7 @@ from cytomask.data.check.split_faults import split_faults
 from cytomask.data.dataset import Dataset, open_dataset
 from cytomask.data.dataset_config import CONFIG_NAMES, inside, read_config
 from cytomask.errors import CytomaskError, DataError
-from cytomask.formats.coco_json import recognise as is_coco
+from cytomask.formats.annotations.coco_json import recognise as is_coco
 from cytomask.progress import track
 
 #: Suffixes of volumes, which are told from folders without images.

@@ -21,8 +21,8 @@ from cytomask.data.dataset import Dataset
 from cytomask.data.dataset_config import CONFIG_NAMES, DatasetConfig, read_config
 from cytomask.data.sample import Sample
 from cytomask.errors import DataError
-from cytomask.formats.annotation import Annotation
-from cytomask.formats.coco_json import write_annotations
+from cytomask.formats.annotations.annotation import Annotation
+from cytomask.formats.annotations.coco_json import write_annotations
 from cytomask.formats.images import read_image
 from cytomask.formats.label_images import write_labels
 from cytomask.geometry.bit_mask_windows import tight_windows

@@ -13,9 +13,9 @@ import numpy as np
 from cytomask.data.check.finding import Finding
 from cytomask.data.check.kinds import finding, many
 from cytomask.errors import CytomaskError
-from cytomask.formats.coco_objects import as_key, box_of, drawable, told_size
-from cytomask.formats.image_finder import plain_name
-from cytomask.formats.json_elements import JsonFile
+from cytomask.formats.annotations.coco_objects import as_key, box_of, drawable, told_size
+from cytomask.formats.annotations.image_finder import plain_name
+from cytomask.formats.annotations.json_elements import JsonFile
 from cytomask.instances import Instances
 
 #: A point or a side of a box may lie so far outside the image without being told, in pixels.
