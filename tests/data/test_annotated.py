@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from cytomask.formats.annotations.coco_json import write_annotations
 
 from cytomask.data.dataset import open_dataset
 from cytomask.data.sample import load_sample
 from cytomask.errors import ConfigError, DataError, LabelError
 from cytomask.formats.annotations.annotation import Annotation
+from cytomask.formats.annotations.coco_json import write_annotations
 from cytomask.instances import Instances
 
 NAMES = ("nucleus", "dead cell")

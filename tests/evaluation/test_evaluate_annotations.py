@@ -20,8 +20,8 @@ from cytomask.evaluation.coco_settings import CocoSettings
 from cytomask.evaluation.confidence import Bootstrap
 from cytomask.formats.annotations.annotation import Annotation
 from cytomask.formats.annotations.annotation_formats import ANNOTATION_FORMATS
-from cytomask.formats.label_images import write_labels
 from cytomask.formats.annotations.open_annotations import open_annotations
+from cytomask.formats.label_images import write_labels
 from cytomask.instances import Instances
 from cytomask.workflows.evaluate import evaluate_predictions, read_thresholds
 from cytomask.workflows.evaluation_inputs import join_classes, pair_names

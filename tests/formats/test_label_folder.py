@@ -19,9 +19,9 @@ from cytomask.formats.annotations.annotation import Annotation
 from cytomask.formats.annotations.annotation_formats import ANNOTATION_FORMATS
 from cytomask.formats.annotations.image_finder import ImageFinder
 from cytomask.formats.annotations.label_folder import open_annotations, recognise, write_annotations
-from cytomask.formats.label_images import write_labels
 from cytomask.formats.annotations.open_annotations import open_annotations as open_any
 from cytomask.formats.annotations.open_annotations import recognise_format
+from cytomask.formats.label_images import write_labels
 from cytomask.instances import Instances
 
 from .annotation_examples import CLASSES, annotations

@@ -19,9 +19,9 @@ from cytomask.errors import DataError, LabelError
 from cytomask.formats.annotations.annotation import Annotation
 from cytomask.formats.annotations.annotation_formats import ANNOTATION_FORMATS
 from cytomask.formats.annotations.image_finder import ImageFinder
-from cytomask.formats.label_images import read_labels
 from cytomask.formats.annotations.labelbox_ndjson import open_annotations, recognise, write_annotations
 from cytomask.formats.annotations.labelbox_objects import one_outline
+from cytomask.formats.label_images import read_labels
 from cytomask.instances import Instances
 
 from .annotation_examples import annotations, assert_same

@@ -17,10 +17,10 @@ from cytomask.errors import DataError, LabelError, OutputError
 from cytomask.formats.annotations.annotation import Annotation, AnnotationSet
 from cytomask.formats.annotations.annotation_formats import ANNOTATION_FORMATS
 from cytomask.formats.annotations.image_finder import ImageFinder
-from cytomask.formats.images import read_image
-from cytomask.formats.label_images import read_labels
 from cytomask.formats.annotations.mask_folder import open_annotations, read_mask, recognise, write_annotations
 from cytomask.formats.annotations.open_annotations import recognise_format
+from cytomask.formats.images import read_image
+from cytomask.formats.label_images import read_labels
 from cytomask.instances import Instances
 
 from . import annotation_examples as examples

@@ -23,7 +23,7 @@ def attributes(path: Path) -> dict:
     if (path / ".zattrs").exists():
         return json.loads((path / ".zattrs").read_text())
     attrs = json.loads((path / "zarr.json").read_text())["attributes"]
-    return attrs["ome"] if "ome" in attrs else attrs
+    return attrs.get("ome", attrs)
 
 
 @pytest.fixture(params=VERSIONS)

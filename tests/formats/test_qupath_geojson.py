@@ -17,8 +17,8 @@ from cytomask.errors import DataError, LabelError
 from cytomask.formats.annotations.annotation import Annotation
 from cytomask.formats.annotations.annotation_formats import ANNOTATION_FORMATS
 from cytomask.formats.annotations.image_finder import ImageFinder
-from cytomask.formats.label_images import read_labels
 from cytomask.formats.annotations.qupath_geojson import open_annotations, recognise, write_annotations
+from cytomask.formats.label_images import read_labels
 from cytomask.instances import Instances
 
 from .annotation_examples import annotations, assert_same

@@ -14,8 +14,8 @@ from cytomask.errors import DataError
 from cytomask.formats.annotations.annotation import AnnotationSet
 from cytomask.formats.annotations.annotation_formats import ANNOTATION_FORMATS
 from cytomask.formats.annotations.image_finder import ImageFinder
-from cytomask.formats.limits import check_label_image
 from cytomask.formats.annotations.open_annotations import open_annotations, recognise_format, usual_places
+from cytomask.formats.limits import check_label_image
 from cytomask.label_layers import LabelLayers
 from cytomask.progress import say
 

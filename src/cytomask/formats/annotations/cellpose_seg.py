@@ -1,8 +1,8 @@
 """Cellpose's segmentations: ``NAME_seg.npy`` beside each image, as its graphical program and its functions save them.
 
-Such a file is a pickled dictionary. It is read without unpickling: :mod:`cytomask.formats.annotations.pickle_parts` looks for the
-label image ``masks`` in it, and nothing that the file names is imported or called. Of the rest only the diameter and
-the image's name are read; classes there are none. In old files the background may be -1.
+Such a file is a pickled dictionary. It is read without unpickling: :mod:`cytomask.formats.annotations.pickle_parts` looks
+for the label image ``masks`` in it, and nothing that the file names is imported or called. Of the rest only the diameter
+and the image's name are read; classes there are none. In old files the background may be -1.
 
 Written is what the program opens: masks and outlines, colours, and the name of the image, of which a copy is put beside
 it where it is known. The program numbers the objects anew when their ids have gaps.
@@ -25,12 +25,12 @@ from cytomask.formats.annotations.annotation_names import FilesOfImages
 from cytomask.formats.annotations.image_copies import copy_as_it_is
 from cytomask.formats.annotations.image_finder import ImageFinder, plain_name
 from cytomask.formats.annotations.label_files import image_beside
-from cytomask.formats.label_images import as_label_numbers
-from cytomask.formats.limits import check_label_image
 from cytomask.formats.annotations.losses import UNNAMED
 from cytomask.formats.annotations.pickle_parts import PickleError, read_parts
 from cytomask.formats.annotations.pickle_writing import pickle_in_array
 from cytomask.formats.annotations.pickled_arrays import as_array, as_number, object_in_array
+from cytomask.formats.label_images import as_label_numbers
+from cytomask.formats.limits import check_label_image
 from cytomask.instances import Instances
 from cytomask.output import new_folder
 
@@ -127,7 +127,7 @@ def write_annotations(path: Path, annotations: Iterable[Annotation], classes: Se
 
 
 def read_segmentation(path: Path) -> dict[Any, Any]:
-    """Read the dictionary of a ``_seg.npy`` file, in parts as :func:`cytomask.formats.annotations.pickle_parts.read_parts` gives.
+    """Read the dictionary of a ``_seg.npy`` file, in parts as :mod:`cytomask.formats.annotations.pickle_parts` gives.
 
     Raises
     ------

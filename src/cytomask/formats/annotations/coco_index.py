@@ -16,7 +16,15 @@ import numpy as np
 
 from cytomask.errors import DataError, LabelError
 from cytomask.formats.annotations.annotation import Annotation
-from cytomask.formats.annotations.coco_objects import as_key, by_number, drawable, many, mask_size, read_objects, told_size
+from cytomask.formats.annotations.coco_objects import (
+    as_key,
+    by_number,
+    drawable,
+    many,
+    mask_size,
+    read_objects,
+    told_size,
+)
 from cytomask.formats.annotations.image_finder import ImageFinder, plain_name
 from cytomask.formats.annotations.json_elements import Element, JsonFile
 

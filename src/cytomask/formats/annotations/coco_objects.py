@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 
 from cytomask.errors import LabelError
-from cytomask.formats.limits import is_possible_size
 from cytomask.formats.annotations.object_parts import as_score
+from cytomask.formats.limits import is_possible_size
 from cytomask.instances import Instances
 
 #: A box of the file is believed where no side is farther than this from the outline's or the mask's own, in pixels.

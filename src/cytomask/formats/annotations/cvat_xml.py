@@ -26,8 +26,8 @@ from cytomask.formats.annotations.annotation import Annotation, AnnotationSet
 from cytomask.formats.annotations.annotation_names import listed_name
 from cytomask.formats.annotations.cvat_shapes import SHAPES, read_shapes, row_runs
 from cytomask.formats.annotations.image_finder import ImageFinder, plain_name
-from cytomask.formats.limits import is_possible_size
 from cytomask.formats.annotations.object_parts import objects_of_parts
+from cytomask.formats.limits import is_possible_size
 from cytomask.output import replacing
 
 #: So many bytes are parsed at once.

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from cytomask.errors import DataError
 from cytomask.formats.annotations.image_finder import ImageFinder, plain_name
-from cytomask.formats.label_images import LABEL_SUFFIXES
 from cytomask.formats.annotations.open_annotations import IMAGE_FOLDERS
+from cytomask.formats.label_images import LABEL_SUFFIXES
 
 #: Folders of label images, where a folder of images lies beside them; the first of these that there is.
 LABEL_FOLDERS = ("labels", "label", "masks", "mask", "groundtruth", "annotations")

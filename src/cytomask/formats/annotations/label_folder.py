@@ -24,12 +24,12 @@ from cytomask.formats.annotations.annotation import Annotation, AnnotationSet
 from cytomask.formats.annotations.annotation_names import FilesOfImages
 from cytomask.formats.annotations.class_names import CLASS_LIST, check_class_names, read_class_names, write_class_names
 from cytomask.formats.annotations.image_finder import ImageFinder
-from cytomask.formats.images import file_kind
 from cytomask.formats.annotations.label_files import find_label_files, image_beside, image_name
-from cytomask.formats.label_images import LABEL_SUFFIXES, read_labels, write_labels
-from cytomask.formats.limits import check_label_image
 from cytomask.formats.annotations.losses import UNNAMED
 from cytomask.formats.annotations.object_class_table import CLASS_TABLE, COLUMNS, read_class_table
+from cytomask.formats.images import file_kind
+from cytomask.formats.label_images import LABEL_SUFFIXES, read_labels, write_labels
+from cytomask.formats.limits import check_label_image
 from cytomask.formats.tiff_structure import check_tiff_structure
 from cytomask.instances import Instances
 from cytomask.output import new_folder

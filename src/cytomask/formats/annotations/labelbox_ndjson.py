@@ -29,8 +29,8 @@ from cytomask.formats.annotations.annotation_names import listed_name
 from cytomask.formats.annotations.image_finder import ImageFinder, plain_name
 from cytomask.formats.annotations.json_elements import JsonFile, look
 from cytomask.formats.annotations.labelbox_objects import fill_objects, kind_of, one_outline, picture_size
-from cytomask.formats.limits import is_possible_size
 from cytomask.formats.annotations.object_parts import as_score, objects_of_parts
+from cytomask.formats.limits import is_possible_size
 from cytomask.output import replacing
 
 #: What the name of a file for Labelbox's importer ends in.

@@ -1,7 +1,7 @@
 """Arrays and numbers that stand in a pickle, made without unpickling it.
 
-:mod:`cytomask.formats.annotations.pickle_parts` tells what would be called to make an array, and with what; here the array is made
-of it: of a type of numbers, a shape, and bytes in the file, which must fit each other. Arrays of objects or records are
+:mod:`cytomask.formats.annotations.pickle_parts` tells what would be called to make an array, and with what; here the
+array is made of it: of a type of numbers, a shape, and bytes in the file, which must fit each other. Arrays of objects or records are
 never made.
 """
 

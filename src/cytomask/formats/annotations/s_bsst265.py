@@ -26,10 +26,10 @@ from cytomask.formats.annotations.bsst265_table import DESCRIPTION, read_descrip
 from cytomask.formats.annotations.image_copies import copy_as_tiff, write_view
 from cytomask.formats.annotations.image_finder import ImageFinder, plain_name
 from cytomask.formats.annotations.label_files import image_beside
-from cytomask.formats.label_images import LABEL_SUFFIXES, read_labels, write_labels
-from cytomask.formats.limits import check_label_image
 from cytomask.formats.annotations.losses import UNNAMED
 from cytomask.formats.annotations.svg_masks import is_exact, read_svg_masks, write_svg_masks
+from cytomask.formats.label_images import LABEL_SUFFIXES, read_labels, write_labels
+from cytomask.formats.limits import check_label_image
 from cytomask.instances import Instances
 from cytomask.output import new_folder
 

@@ -10,9 +10,9 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 
 from cytomask.errors import LabelError
-from cytomask.formats.limits import is_possible_size
 from cytomask.formats.annotations.object_parts import Part, objects_of_parts
 from cytomask.formats.annotations.svg_shapes import Drawing, Shape, read_svg
+from cytomask.formats.limits import is_possible_size
 from cytomask.geometry.bit_mask_checks import check_room
 from cytomask.geometry.winding_fill import fill_rings
 from cytomask.instances import Instances
