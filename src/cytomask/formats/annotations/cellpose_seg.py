@@ -1,8 +1,9 @@
 """Cellpose's segmentations: ``NAME_seg.npy`` beside each image, as its graphical program and its functions save them.
 
-Such a file is a pickled dictionary. It is read without unpickling: :mod:`cytomask.formats.annotations.pickle_parts` looks
-for the label image ``masks`` in it, and nothing that the file names is imported or called. Of the rest only the diameter
-and the image's name are read; classes there are none. In old files the background may be -1.
+Such a file is a pickled dictionary. It is read without unpickling: the pickle is followed, the label image ``masks``
+looked for in it, and nothing that the file names is imported or called
+(:mod:`cytomask.formats.annotations.pickle_parts`). Of the rest only the diameter and the image's name are read; classes
+there are none. In old files the background may be -1.
 
 Written is what the program opens: masks and outlines, colours, and the name of the image, of which a copy is put beside
 it where it is known. The program numbers the objects anew when their ids have gaps.

@@ -1,8 +1,8 @@
 """Arrays and numbers that stand in a pickle, made without unpickling it.
 
 :mod:`cytomask.formats.annotations.pickle_parts` tells what would be called to make an array, and with what; here the
-array is made of it: of a type of numbers, a shape, and bytes in the file, which must fit each other. Arrays of objects or records are
-never made.
+array is made of it: of a type of numbers, a shape, and bytes in the file, which must fit each other. Arrays of objects
+or records are never made.
 """
 
 from __future__ import annotations
