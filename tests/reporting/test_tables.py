@@ -5,12 +5,10 @@ from __future__ import annotations
 import io
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
 from rich.console import Console
 
-from cytomask.reporting.tables import metrics_tables, print_metrics, print_training, training_table
+from cytomask.reporting.tables import metrics_tables, print_metrics
 
 
 def figures(tp: int, accuracy: float) -> dict[str, Any]:
@@ -117,29 +115,6 @@ def test_every_group_and_class_has_a_row() -> None:
 def test_class_names_are_no_markup() -> None:
     classes = {"[red]x[/red]": {"n_true": 9, "n_pred": 8}}
     assert any(line[:1] == ["[red]x[/red]"] for line in printed({"classes": classes}))
-
-
-def test_a_training_is_summed_up_by_its_first_best_and_last_epoch(tmp_path: Any) -> None:
-    path = tmp_path / "metrics.csv"
-    path.write_text("epoch,step,train/loss,val/score,seconds\n0,1,3.0,,60\n1,2,2.0,0.61234,60\n2,3,1.0,0.5,30\n")
-    out = io.StringIO()
-    print_training(path, Console(file=out, width=80))
-    lines = [line.split() for line in out.getvalue().splitlines()]
-    assert lines[0] == row("Training: 3 epochs in 2.5 min")
-    assert row("epoch 1 epoch 2 (best) epoch 3") in lines
-    assert row("val/score 0.6123 0.5") in lines
-    assert row("train/loss 3 2 1") in lines
-
-
-def test_the_best_epoch_without_validation_has_the_lowest_loss() -> None:
-    rows = pd.DataFrame({"train/loss": [3.0, 1.0, np.nan]})
-    assert [str(column.header) for column in training_table(rows).columns] == [
-        "",
-        "epoch 1",
-        "epoch 2 (best)",
-        "epoch 3",
-    ]
-    assert len(training_table(pd.DataFrame({"train/loss": []})).columns) == 1
 
 
 def test_ap_has_its_interval_and_the_settings_are_told() -> None:

@@ -1,19 +1,14 @@
-"""Tables on the screen: what an evaluation found, and how a training went."""
+"""Tables on the screen: what an evaluation found."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-
-from cytomask.reporting.curves import read_curves
 
 #: Figures of a whole evaluation besides matching: path in the metrics, path of its mean per image, name.
 _OVERALL = (
@@ -65,52 +60,6 @@ def metrics_tables(metrics: Mapping[str, Any]) -> list[Table]:
     tables += [_parts(f"By {column}", column, values) for column, values in (metrics.get("groups") or {}).items()]
     people = _annotators(metrics)
     return tables if people is None else [*tables, people]
-
-
-def print_training(table: str | Path, console: Console | None = None) -> None:
-    """Print how a training went, from its ``metrics.csv``.
-
-    Raises
-    ------
-    DataError
-        If the table cannot be read.
-    """
-    _print([training_table(read_curves(table))], console)
-
-
-def training_table(rows: pd.DataFrame) -> Table:
-    """Summarise a training: each recorded value at the first, the best and the last epoch.
-
-    Parameters
-    ----------
-    rows
-        As :func:`~cytomask.reporting.curves.read_curves` gives them. The best epoch is that of the highest
-        ``val/score``; where there is none, that of the lowest ``train/loss``.
-
-    Examples
-    --------
-    >>> rows = pd.DataFrame({"train/loss": [3.0, 2.0, 1.0], "val/score": [0.4, 0.6, 0.5]}, index=[0, 1, 2])
-    >>> [column.header for column in training_table(rows).columns]
-    ['', 'epoch 1', 'epoch 2 (best)', 'epoch 3']
-    """
-    seconds = float(rows["seconds"].sum()) if "seconds" in rows else 0.0
-    took = f" in {seconds / 60:.1f} min" if seconds else ""
-    table = _table(f"Training: {len(rows)} epoch{'' if len(rows) == 1 else 's'}{took}", [""])
-    if not len(rows):
-        return table
-    values = {str(name): rows[name].to_numpy(float) for name in rows.columns if name not in ("step", "seconds")}
-    best = None
-    for name, sign in (("val/score", 1), ("train/loss", -1)):
-        if best is None and name in values and not np.isnan(values[name]).all():
-            best = int(np.nanargmax(sign * values[name]))
-    chosen = [row for row in dict.fromkeys((0, best, len(rows) - 1)) if row is not None]
-    for row in chosen:
-        epoch = float(rows.index[row]) + 1
-        table.add_column(f"epoch {epoch:.0f}" + (" (best)" if row == best else ""), justify="right")
-    for name in sorted(values, key=lambda name: (name != "val/score", "/loss" not in name, name)):
-        cells = [values[name][row] for row in chosen]
-        table.add_row(escape(name), *("" if np.isnan(cell) else f"{cell:.4g}" for cell in cells))
-    return table
 
 
 def _print(tables: Sequence[Table], console: Console | None) -> None:
@@ -294,7 +243,7 @@ def _parts(title: str, column: str, parts: Mapping[str, Any], intervals: Mapping
     with_images = any("n_images" in one for one in parts.values())
     bounds = {name: _get(intervals or {}, name) or one.get("confidence_intervals") or {} for name, one in parts.items()}
     with_bounds = any(bounds.values())
-    columns = [column, *(["images"] if with_images else []), "true", "found", "at 0.50", "at 0.75", "0.50-0.90"]
+    columns = [column, *(["images"] if with_images else []), "true", "predicted", "at 0.50", "at 0.75", "0.50-0.90"]
     table = _table(f"{title}: accuracy at IoU 0.50 and 0.75, and its mean from 0.50 to 0.90", columns)
     if with_bounds:
         table.add_column("interval", justify="right", no_wrap=True)
@@ -304,10 +253,12 @@ def _parts(title: str, column: str, parts: Mapping[str, Any], intervals: Mapping
     for name, one in parts.items():
         row = [escape(name), *([str(one.get("n_images", ""))] if with_images else [])]
         row += [str(one.get("n_true", "")), str(one.get("n_pred", ""))]
-        row += [_figure(_get(one, "matching", "pooled", t, "accuracy")) for t in ("0.50", "0.75")]
-        row.append(_figure(one.get("mean_accuracy_50_90")))
+        # Where neither side has an object, a 0 would look like a failure.
+        nothing = one.get("n_true") == 0 and one.get("n_pred") == 0
+        figures = [_get(one, "matching", "pooled", t, "accuracy") for t in ("0.50", "0.75")]
+        row += [_figure(None if nothing else value) for value in (*figures, one.get("mean_accuracy_50_90"))]
         if with_bounds:
-            row.append(_interval(bounds[name].get("mean_accuracy_50_90")))
+            row.append(_interval(None if nothing else bounds[name].get("mean_accuracy_50_90")))
         if with_aji:
             row.append(_figure(one.get("aji")))
         table.add_row(*row)

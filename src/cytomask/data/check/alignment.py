@@ -42,8 +42,6 @@ class Alignment:
     fit
         Mean edge strength under the outlines as they are, against that at far shifts, in standard errors over
         objects: near 0, the annotation has nothing to do with the image.
-    peak
-        How sharp the best place is: its strength against the mean over all shifts, 1 where elsewhere is nothing.
     """
 
     objects: int
@@ -53,7 +51,6 @@ class Alignment:
     certainty: float
     agreeing: float
     fit: float
-    peak: float
 
 
 def align(grey: npt.NDArray[np.floating], objects: Instances) -> Alignment | None:
@@ -120,7 +117,6 @@ def _judge(curves: npt.NDArray[np.float64]) -> Alignment:
         certainty=float(gains.mean()) / error if error > 0 else 0.0,
         agreeing=float((gains > 0).mean()),
         fit=float(over.mean()) / spread if spread > 0 else 0.0,
-        peak=1 - float(elsewhere.mean()) / top if top > 0 else 0.0,
     )
 
 

@@ -30,8 +30,6 @@ class Anatomy:
         int64: area of the largest piece.
     holes
         int64: pixels of enclosed background; background is connected by edges only.
-    hole_count
-        int64.
     solidity
         float64: area of the mask with its holes filled over the area of its convex hull; 0 without pixels.
     touching
@@ -44,7 +42,6 @@ class Anatomy:
     pieces: npt.NDArray[np.int64]
     largest: npt.NDArray[np.int64]
     holes: npt.NDArray[np.int64]
-    hole_count: npt.NDArray[np.int64]
     solidity: npt.NDArray[np.float64]
     touching: npt.NDArray[np.bool_]
 
@@ -63,23 +60,21 @@ def describe_objects(objects: Instances) -> Anatomy:
     ([2], [8], [1], [9])
     """
     n = len(objects)
-    table = np.zeros((n, 5), np.int64)
+    table = np.zeros((n, 4), np.int64)
     solidity = np.zeros(n)
     for i in range(n):
         mask = np.ascontiguousarray(objects.mask(i))
         if mask.size:
             pieces, _, holes = label_parts(mask)
-            sizes, hole_sizes = np.bincount(pieces.ravel())[1:], np.bincount(holes.ravel())[1:]
+            sizes = np.bincount(pieces.ravel())[1:]
             if len(sizes):
-                area, hidden = int(sizes.sum()), int(hole_sizes.sum())
-                table[i] = area, len(sizes), sizes.max(), hidden, len(hole_sizes)
+                area, hidden = int(sizes.sum()), int(np.count_nonzero(holes))
+                table[i] = area, len(sizes), sizes.max(), hidden
                 solidity[i] = (area + hidden) / hull_area(mask)
     y0, x0, y1, x1 = objects.windows.T
     touching = (y0 <= 0) | (x0 <= 0) | (y1 >= objects.shape[0]) | (x1 >= objects.shape[1])
-    areas, pieces, largest, holes, hole_count = (np.ascontiguousarray(table[:, k]) for k in range(5))
-    return Anatomy(
-        objects.ids, objects.windows, areas, pieces, largest, holes, hole_count, solidity, np.asarray(touching)
-    )
+    areas, pieces, largest, holes = (np.ascontiguousarray(table[:, k]) for k in range(4))
+    return Anatomy(objects.ids, objects.windows, areas, pieces, largest, holes, solidity, np.asarray(touching))
 
 
 def label_parts(mask: npt.NDArray[np.bool_]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -49,8 +49,6 @@ class PixelFacts:
     contrast
         How much brighter (or, negative, darker) objects are than the background, in standard deviations of the
         background; 0 without objects.
-    background
-        The background's median, as a share of the image's range.
     digest
         Hash of the pixels: equal for equal images, whatever the file.
     thumb
@@ -68,7 +66,6 @@ class PixelFacts:
     high: float
     bits: int
     contrast: float
-    background: float
     digest: str
     thumb: npt.NDArray[np.float32]
 
@@ -108,7 +105,6 @@ def look_at_pixels(
     integers = pixels.dtype.kind in "ui"
     equal = image.n_channels == 3 and bool((pixels[0] == pixels[1]).all() and (pixels[0] == pixels[2]).all())
     grey = grey_of(pixels, union)
-    contrast, background = _contrast(grey, union)
     facts = PixelFacts(
         shape=image.shape,
         dtype=str(image.dtype),
@@ -120,8 +116,7 @@ def look_at_pixels(
         low=low,
         high=high,
         bits=int(high).bit_length() if integers and low >= 0 else 0,
-        contrast=contrast,
-        background=background,
+        contrast=_contrast(grey, union),
         digest=_digest(pixels[:1] if equal else pixels),
         thumb=thumbnail(grey),
     )
@@ -135,20 +130,16 @@ def grey_of(pixels: npt.NDArray[np.generic], union: npt.NDArray[np.bool_] | None
     if len(pixels) == 3 or union is None or not union.any() or union.all():
         return np.asarray(pixels.mean(axis=0, dtype=np.float32))
     channels = [channel.astype(np.float32) for channel in pixels]
-    return max(channels, key=lambda channel: abs(_contrast(channel, union)[0]))
+    return max(channels, key=lambda channel: abs(_contrast(channel, union)))
 
 
-def _contrast(grey: np.ndarray, union: np.ndarray | None) -> tuple[float, float]:
-    low, high = float(grey.min()), float(grey.max())
-    if high <= low:
-        return 0.0, 0.0
-    if union is None or not union.any() or union.all():
-        return 0.0, (float(np.median(grey)) - low) / (high - low)
+def _contrast(grey: np.ndarray, union: np.ndarray | None) -> float:
+    if grey.min() >= grey.max() or union is None or not union.any() or union.all():
+        return 0.0
     inside, outside = grey[union], grey[~union]
-    background = float(np.median(outside))
-    step = float(np.median(inside)) - background
+    step = float(np.median(inside)) - float(np.median(outside))
     spread = np.sqrt((float(inside.var()) + float(outside.var())) / 2) + 1e-9
-    return float(step / spread), (background - low) / (high - low)
+    return float(step / spread)
 
 
 def _digest(pixels: np.ndarray) -> str:
