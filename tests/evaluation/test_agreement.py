@@ -71,6 +71,22 @@ def test_crowds_of_either_are_left_out() -> None:
         assert (pair["n_first"], pair["n_second"], pair["figures"]["f1_50"]) == (1, 1, 1)
 
 
+def test_agreement_is_the_same_both_ways_whoever_drew_a_crowd() -> None:
+    single, region = np.zeros((12, 24), int), np.zeros((12, 24), int)
+    single[2:6, 2:6], single[2:6, 14:18], single[7:11, 19:23] = 1, 2, 3
+    region[2:6, 2:7] = 1
+    region[1:12, 12:24] = 2
+    with_crowd = LabelLayers.from_labels(region, crowd={2})
+    found = []
+    for names in (("A", "B"), ("B", "A")):
+        agreement = Agreement("model", names)
+        agreement.add("x", {"A": single, "B": with_crowd})
+        (pair,) = agreement.summary()["pairs"]
+        assert (pair["n_first"], pair["n_second"], pair["figures"]["aji"]) == (1, 1, 0.8)
+        found.append(pair["figures"])
+    assert found[0] == found[1]
+
+
 def test_another_size_names_both() -> None:
     agreement = Agreement("model", ["A", "B"])
     with pytest.raises(LabelError, match="differ in size") as caught:

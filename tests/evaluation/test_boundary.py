@@ -102,3 +102,13 @@ def test_wrong_input() -> None:
             boundary_f1(one, one, wrong)
     with pytest.raises(LabelError, match="differ in size"):
         boundary_f1(one, np.eye(5, dtype=int))
+
+
+def test_a_crowds_outline_across_an_object_is_not_counted() -> None:
+    cell, region = np.zeros((2, 20, 20), bool)
+    cell[4:14, 4:14] = True
+    region[:, 9:] = True
+    truth = Instances.from_crops((20, 20), [cell, region], np.zeros((2, 2), np.int32), ids=[1, 2])
+    prediction = truth.take(np.array([True, False]))
+    scores = score_image(Pair("x", truth, prediction, crowd=frozenset({2})))
+    assert scores.boundary.tolist() == [36, 36, 36, 36]

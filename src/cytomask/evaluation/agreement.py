@@ -21,6 +21,7 @@ from cytomask.evaluation.error_kinds import PREDICTION_KINDS, kind_counts
 from cytomask.evaluation.image_scores import ImageScores, Pair, score_image
 from cytomask.evaluation.pairs import Objects, crowd_ids, pair_objects, to_instances
 from cytomask.evaluation.summary import mean_50_90, resampled_figures
+from cytomask.instances import intersections
 
 #: The figures of a comparison.
 FIGURES = ("f1_50", "accuracy_50", "mean_accuracy_50_90", "mean_matched_iou_50", "aji", "boundary_f1")
@@ -69,7 +70,7 @@ class Agreement:
         sides
             Objects by the name of who found them; an annotator without this image is left out.
         crowds
-            Ids of crowd regions of each.
+            Ids of crowd regions of each; what the other has there is left out.
 
         Raises
         ------
@@ -80,16 +81,15 @@ class Agreement:
         for (first, second), found in self._found.items():
             if first not in sides or second not in sides:
                 continue
-            crowd = crowd_ids(sides[first], crowds.get(first, ()))
-            other = _without(sides[second], crowd_ids(sides[second], crowds.get(second, ())))
             try:
-                scores = score_image(Pair(image, sides[first], other, crowd=crowd), tolerance=self._tolerance)
+                one, other = _single(sides, crowds, first, second), _single(sides, crowds, second, first)
+                scores = score_image(Pair(image, one, other), tolerance=self._tolerance)
             except LabelError as error:
                 raise LabelError(
                     error.what, where=f"{image}: {second} and {first}", found=error.found, expected=error.expected,
                     fix=error.fix,
                 ) from error  # fmt: skip
-            back = aji_counts(pair_objects(other, _without(sides[first], crowd)))
+            back = aji_counts(pair_objects(other, one))
             found.append(_Compared(scores, *back))
 
     def summary(self, bootstrap: Bootstrap | None = None) -> dict[str, Any]:
@@ -171,9 +171,18 @@ def _ratio(value: np.ndarray, by: np.ndarray) -> np.ndarray:
     return np.divide(value, by, out=np.full(value.shape, np.nan), where=by > 0)
 
 
-def _without(objects: Objects, crowd: frozenset[int]) -> Objects:
-    """Leave crowd regions out."""
-    if not crowd:
+def _single(
+    sides: Mapping[str, Objects], crowds: Mapping[str, frozenset[int]], name: str, other: str
+) -> Objects:  # fmt: skip
+    """One side without its crowd regions, and without what lies in crowd regions of the other by half or more."""
+    objects, counterpart = sides[name], sides[other]
+    own = crowd_ids(objects, crowds.get(name, ()))
+    others = crowd_ids(counterpart, crowds.get(other, ()))
+    if not own and not others:
         return objects
     instances = to_instances(objects)
-    return instances.take(~np.isin(instances.ids, list(crowd)))
+    instances = instances.take(~np.isin(instances.ids, list(own)))
+    regions = to_instances(counterpart)
+    regions = regions.take(np.isin(regions.ids, list(others)))
+    index, _, shared = intersections(instances, regions)
+    return instances.take(2 * np.bincount(index, shared, len(instances)) < instances.areas())

@@ -174,14 +174,17 @@ def score_image(
     pairs = pair_objects(pair.truth, pair.prediction, crowd)
     of_classes = [pairs.of_class(c) for c in range(1, n_classes + 1)] if n_classes > 1 else []
     shared, covered = aji_counts(pairs)
-    left_out = crowd_region(pair.truth, crowd)
+    left_out, single = crowd_region(pair.truth, crowd), pair.truth
+    if crowd and isinstance(single, Instances):
+        # A crowd's outline may cross single objects, where it would count.
+        single = single.take(~np.isin(single.ids, list(crowd)))
     return ImageScores(
         pair.name, dict(pair.group), image_size(pair.truth),
         match_pairs(pairs, thresholds),
         tuple(match_pairs(one, thresholds) for one in of_classes),
         shared, covered,
         pixel_confusion(pair.truth, pair.prediction, n_classes, pairs, left_out),
-        as_array(boundary_counts(pair.truth, pair.prediction, tolerance, left_out)),
+        as_array(boundary_counts(single, pair.prediction, tolerance, left_out)),
         match_pairs(pairs, CURVE_THRESHOLDS),
         kinds_of_pairs(pairs, KIND_THRESHOLD),
         tuple(kind_counts(kinds_of_pairs(one, KIND_THRESHOLD)) for one in of_classes),

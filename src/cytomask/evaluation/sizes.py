@@ -28,7 +28,8 @@ def figures_by_size(
     bootstrap
         How confidence intervals are made; None leaves them out.
     n_bins
-        How many bins at most: each has five objects or more, and equal diameters are not torn apart.
+        How many bins at most: fewer where that leaves less than five objects for each. Equal diameters are not torn
+        apart, so that bins may differ in number.
 
     Returns
     -------
