@@ -200,6 +200,8 @@ def test_an_empty_mask_among_the_members():
     hollow = Instances.from_crops((9, 9), [np.zeros((2, 2), bool)], [(0, 0)], scores=[0.2], boxes=[[0, 0, 4, 4]])
     fused = fuse_instances([drawn((9, 9), (0, 0, 4, 4), scores=[0.9]), hollow], by="box")
     np.testing.assert_array_equal(fused.windows, [[0, 0, 4, 4]])
+    for method in METHODS:
+        assert len(fuse_instances([hollow, hollow], method, by="box")) == 0
 
 
 def test_memory_follows_the_objects():

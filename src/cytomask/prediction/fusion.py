@@ -121,7 +121,8 @@ def fuse_instances(
     Returns
     -------
     Instances
-        Numbered 1, 2, 3 … by the first row, then the first column of their masks; the classes of all parts.
+        Numbered 1, 2, 3 … by the first row, then the first column of their masks; the classes of all parts. None is
+        empty.
 
     Raises
     ------
@@ -158,7 +159,7 @@ def fuse_instances(
         left = np.divide(ranks, votes[kept], out=np.ones(len(kept)), where=votes[kept] > 0)
         taken = everything.take(kept)
         fused = replace(taken, scores=(taken.scores * left).astype(np.float32))
-    fused = fused.take(fused.scores >= score_threshold)
+    fused = fused.take((fused.scores >= score_threshold) & (fused.areas() > 0))
     windows = fused.windows
     return fused.take(
         np.lexsort((fused.classes, windows[:, 3], windows[:, 2], windows[:, 1], windows[:, 0]))
