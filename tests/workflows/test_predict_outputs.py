@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 import torch
 from PIL import Image as Picture
+from skimage.measure import regionprops
 
 from cytomask.cli.app import run
 from cytomask.errors import ConfigError
+from cytomask.formats.annotations.coco_json import open_annotations as open_coco
+from cytomask.formats.annotations.image_finder import ImageFinder
 from cytomask.formats.annotations.label_files import find_label_files
 from cytomask.formats.label_images import read_labels
 from cytomask.instances import Instances
@@ -21,8 +27,12 @@ from cytomask.models.bundle import Bundle, ModelSpec, save_bundle
 from cytomask.models.registry import build_segmenter
 from cytomask.reporting.colours import class_colours
 from cytomask.reporting.overlay import OverlayStyle
+from cytomask.workflows import run_outputs
 from cytomask.workflows.class_masks import class_file_names, write_class_masks
+from cytomask.workflows.coco_results import coco_lines, write_lines
 from cytomask.workflows.predict import predict_images
+from cytomask.workflows.predict_outputs import Outputs
+from cytomask.workflows.run_outputs import DoneImage, write_run_outputs
 
 CLASSES = ("Cells", "Alpha Granule", "none/at all")
 SIDE = 160
@@ -227,3 +237,103 @@ def test_the_command_takes_the_options(model, images, tmp_path):
     assert run([*words, *options]) == 0
     assert np.asarray(Picture.open(tmp_path / "a_overlay.png")).shape[0] > SIDE
     assert run([*words, "--overlay-by", "size"]) != 0
+
+
+HEADER = "File Name,Class Name,Object Number,Area,Centroid,BoundingBox"
+
+
+def done(folder: Path, name: str, objects: Instances, pixel_size: tuple[float, float] | None = None) -> DoneImage:
+    lines = folder / f"{name}.jsonl".replace("/", "_")
+    write_lines(lines, coco_lines(objects, 1, name))
+    return DoneImage(Path(name), lines, objects.shape, pixel_size)
+
+
+def check_rows(rows: pd.DataFrame, objects: Instances) -> None:
+    """Each row is what scikit-image says of the object's own mask."""
+    assert len(rows) == len(objects)
+    for i, row in enumerate(rows.itertuples(index=False)):
+        _name, class_name, number, area, centroid, box = row
+        (own,) = regionprops(objects.full_mask(i).astype(np.uint8))
+        assert (class_name, number, area) == (objects.class_names[objects.classes[i] - 1], i + 1, own.area)
+        assert re.fullmatch(r"\((\d+), (\d+), (\d+), (\d+)\)", box)
+        assert tuple(int(v) for v in box[1:-1].split(",")) == own.bbox
+        np.testing.assert_allclose([float(v) for v in centroid[1:-1].split(",")], own.centroid, rtol=1e-9)
+
+
+def test_recognised_objects_are_as_regionprops_has_them(model, images, tmp_path):
+    predict(model, [images], tmp_path, "recognized-objects", "coco", "labels")
+    text = (tmp_path / "output_recognized_objects.csv").read_text()
+    assert text.splitlines()[0] == HEADER
+    table = pd.read_csv(tmp_path / "output_recognized_objects.csv")
+    assert table["File Name"].tolist() == ["a.tif"] * 8 + ["b.tif"] * 4
+    check_rows(table[:8], found_objects(tmp_path, 1))
+    check_rows(table[8:], found_objects(tmp_path, 2))
+    labels = read_labels(tmp_path / "a_labels.tif")
+    y0, x0, y1, x1 = (int(v) for v in table["BoundingBox"][4][1:-1].split(","))
+    assert (labels[y0:y1, x0:x1] == table["Object Number"][4]).sum() == table["Area"][4]
+
+
+def test_recognised_objects_of_real_overlapping_organelles(shared_data, tmp_path):
+    folder = shared_data / "platelet_em"
+    truth = open_coco(folder / "val.json", ImageFinder([folder / "tiles"]))
+    objects = truth.read(truth.names[0]).instances.renumbered()
+    plan = Outputs(tmp_path, ("recognized-objects",))
+    write_run_outputs(plan, [done(tmp_path, "tile.tif", objects)], objects.class_names)
+    check_rows(pd.read_csv(tmp_path / "output_recognized_objects.csv"), objects)
+
+
+def test_recognised_objects_without_any_and_of_files_of_one_name(tmp_path):
+    plan = Outputs(tmp_path, ("recognized-objects",))
+    nothing, one = Instances.empty((4, 4)), Instances.from_labels(np.eye(4, dtype=np.int32))
+    write_run_outputs(plan, [done(tmp_path, "x/a.tif", nothing)], ["object"])
+    assert (tmp_path / "output_recognized_objects.csv").read_text() == HEADER + "\n"
+    write_run_outputs(plan, [done(tmp_path, "x/a.tif", one), done(tmp_path, "y/a.tif", one)], ["object"])
+    table = pd.read_csv(tmp_path / "output_recognized_objects.csv")
+    assert table["File Name"].tolist() == ["x/a.tif", "y/a.tif"]
+    assert table["Object Number"].tolist() == [1, 1]
+    assert table["Centroid"][0] == "(1.5, 1.5)"
+
+
+SHARED = ("coco", "recognized-objects", "charts")
+SHARED_FILES = ("predictions.json", "output_recognized_objects.csv", "objects_per_class.png", "area_per_class.png")
+
+
+def test_results_of_all_images_are_the_same_on_disk_and_when_taken_up(model, images, tmp_path):
+    predict(model, [images], tmp_path / "memory", *SHARED, tile=96)
+    predict(model, [images], tmp_path / "disk", *SHARED, tile=96, on_disk=True)
+    wanted = {name: (tmp_path / "memory" / name).read_bytes() for name in SHARED_FILES}
+    assert {name: (tmp_path / "disk" / name).read_bytes() for name in SHARED_FILES} == wanted
+    for name in SHARED_FILES[1:]:
+        (tmp_path / "memory" / name).unlink()
+    summary = predict(model, [images], tmp_path / "memory", *SHARED, tile=96, resume=True)
+    assert all(result.resumed for result in summary.images)
+    assert {name: (tmp_path / "memory" / name).read_bytes() for name in SHARED_FILES} == wanted
+    assert "area_per_class.png" in summary.lines()[-1]
+
+
+def test_without_coco_results_nothing_finished_is_taken_up(model, images, tmp_path):
+    for _ in range(2):
+        summary = predict(model, [images / "a.tif"], tmp_path, "recognized-objects", resume=True)
+        assert not summary.images[0].resumed
+        assert len(pd.read_csv(tmp_path / "output_recognized_objects.csv")) == 8
+
+
+def test_charts_beside_the_images_are_no_images(model, images, tmp_path):
+    folder = tmp_path / "both"
+    shutil.copytree(images, folder)
+    for _ in range(2):
+        assert len(predict(model, [folder], folder, "charts").images) == 3
+    assert np.asarray(Picture.open(folder / "area_per_class.png")).std() > 10
+
+
+@pytest.mark.parametrize(("sizes", "unit", "area"), [((0.5, 0.5), "µm²", 4.0), ((0.5, None), "px", 16.0)])
+def test_areas_are_in_micrometres_when_all_pixel_sizes_are_known(tmp_path, monkeypatch, sizes, unit, area):
+    square = Instances.from_crops((9, 9), [np.ones((4, 4), bool)], [(1, 2)])
+    images = [
+        done(tmp_path, f"{i}.tif", square, None if size is None else (size, size)) for i, size in enumerate(sizes)
+    ]
+    seen = []
+    monkeypatch.setattr(run_outputs, "write_area_chart", lambda target, statistics: seen.append(statistics))
+    write_run_outputs(Outputs(tmp_path, ("charts",)), images, ["object"])
+    assert seen[0].unit == unit
+    assert seen[0].areas()[0] == [area]

@@ -18,7 +18,11 @@ def predict(
         str | None, typer.Option(help="Take the images of this split of a data set, given in place of images.")
     ] = None,
     save: Annotated[
-        str, typer.Option(help="What to write, comma-separated: labels, overlay, table, class-masks, coco.")
+        str,
+        typer.Option(
+            help="What to write, comma-separated: labels, overlay, table, class-masks, coco, recognized-objects, "
+            "charts."
+        ),
     ] = "labels,overlay,table,coco",
     overlay_by: Annotated[
         str, typer.Option(help="A colour for every object, or for every class (with a legend): object or class.")

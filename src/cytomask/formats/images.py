@@ -33,7 +33,10 @@ _KINDS = {
 #: Suffixes of the files that can be read, in lower case; what ends in ``.zarr`` is a folder.
 IMAGE_SUFFIXES = tuple(_KINDS)
 #: What prediction writes beside images; not taken for images when a folder is listed.
-OUR_OUTPUTS = ("_labels.tif", "_labels.png", "_overlay.png", "_labels.zarr", "_labels.ome.zarr")
+OUR_OUTPUTS = (
+    "_labels.tif", "_labels.png", "_overlay.png", "_labels.zarr", "_labels.ome.zarr",
+    "objects_per_class.png", "area_per_class.png",
+)  # fmt: skip
 _OTHER_KINDS = {
     b"\x89HDF": "HDF5",
     b"PK\x03\x04": "ZIP",

@@ -34,6 +34,7 @@ from cytomask.workflows.predict_outputs import COCO_NAME, RECORD_NAME, USUAL, Ou
 from cytomask.workflows.predict_progress import ImageProgress, file_identity
 from cytomask.workflows.predict_record import ImageResult, PredictionSummary, count_classes, run_record
 from cytomask.workflows.result_names import name_results, protect_inputs
+from cytomask.workflows.run_outputs import DoneImage, write_run_outputs
 
 
 def predict_images(
@@ -150,7 +151,10 @@ def predict_images(
         ImageProgress(folder, name, {**settings, "image": file_identity(path)}) for path, name in zip(paths, names)
     ]
     if resume:
-        _take_up_finished(folder, progresses, coco)
+        if plan.lines and coco is None:
+            say("predictions.json is not among what is saved, so that nothing of a finished run can be taken up")
+        else:
+            _take_up_finished(folder, progresses, coco)
     job = _Job(
         predictor, postprocess, plan, channels, wanted_diameter, on_disk, axes, plane, pixel_size, together
     )  # fmt: skip
@@ -173,14 +177,17 @@ def predict_images(
                         failed.append((path, error))
                         continue
                 results.append(result)
-        if coco:
+        if plan.lines:
             by_name = {progress.folder.name: (number, progress) for number, progress in enumerate(progresses, start=1)}
-            join_lines(coco, [(by_name[r.name][1].folder / COCO_LINES_NAME, by_name[r.name][0]) for r in results])
+            lines = {r.name: by_name[r.name][1].folder / COCO_LINES_NAME for r in results}
+            if coco:
+                join_lines(coco, [(lines[r.name], by_name[r.name][0]) for r in results])
+            write_run_outputs(plan, [DoneImage(r.path, lines[r.name], r.shape, r.pixel_size) for r in results], classes)
     except KeyboardInterrupt:
         if any(progress.begun for progress in progresses):
             say("interrupted; the same command goes on where this stopped (--no-resume: begins anew)")
         raise
-    summary = PredictionSummary(folder, results, failed, time.monotonic() - started)
+    summary = PredictionSummary(folder, results, failed, time.monotonic() - started, tuple(plan.shared()))
     record = run_record(summary, predictor, bundle, find_model(model), postprocess.model_dump(), options, paths)
     if together is not None and combine is not None:
         record["categories"] = [{"id": i, "name": name} for i, name in enumerate(classes, start=1)]
@@ -246,6 +253,7 @@ class _Job:
         result = ImageResult(
             path, name, image.shape, counts, scale, (image.resolved, *told),
             (*outputs.values(), *of_classes), seconds, on_disk, progress.fingerprint,
+            pixel_size=image.pixel_size,
         )  # fmt: skip
         progress.write("result", result.to_json(number, self.plan.folder))
         return result

@@ -22,7 +22,11 @@ OUTPUTS = {
     "class-masks": "class_masks/NAME_CLASS_mask.png",
 }
 #: What can be written for all images together, and the files' names.
-SHARED_OUTPUTS = {"coco": ("predictions.json",)}
+SHARED_OUTPUTS = {
+    "coco": ("predictions.json",),
+    "recognized-objects": ("output_recognized_objects.csv",),
+    "charts": ("objects_per_class.png", "area_per_class.png"),
+}
 KINDS = (*OUTPUTS, *SHARED_OUTPUTS)
 #: What is written when nothing else is asked for.
 USUAL = ("labels", "overlay", "table", "coco")

@@ -46,6 +46,8 @@ class ImageResult:
         Checksum of all that the results follow from: file, model, settings.
     resumed
         Whether it was done in an earlier run.
+    pixel_size
+        µm along y and x, where known.
     """
 
     path: Path
@@ -59,6 +61,7 @@ class ImageResult:
     on_disk: bool = False
     fingerprint: str = ""
     resumed: bool = False
+    pixel_size: tuple[float, float] | None = None
 
     @property
     def n_objects(self) -> int:
@@ -73,6 +76,7 @@ class ImageResult:
             "name": self.name,
             "height": self.shape[0],
             "width": self.shape[1],
+            "pixel_size": list(self.pixel_size) if self.pixel_size else None,
             "told": list(self.told),
             "scale": list(self.scale),
             "objects": self.counts,
@@ -89,6 +93,7 @@ class ImageResult:
             outputs = tuple(folder / str(name) for name in entry["outputs"])
             if not all(_is_inside(output, folder) and output.exists() for output in outputs):
                 return None
+            size = entry["pixel_size"]
             return cls(
                 path,
                 str(entry["name"]),
@@ -101,6 +106,7 @@ class ImageResult:
                 bool(entry["on_disk"]),
                 str(entry["fingerprint"]),
                 resumed=True,
+                pixel_size=(float(size[0]), float(size[1])) if size else None,
             )
         except (KeyError, TypeError, ValueError, IndexError, AttributeError):
             return None
@@ -114,6 +120,7 @@ class PredictionSummary:
     images: list[ImageResult]
     failed: list[tuple[Path, CytomaskError]]
     seconds: float
+    shared: tuple[Path, ...] = ()
 
     def lines(self) -> list[str]:
         """The summary for people."""
@@ -130,6 +137,7 @@ class PredictionSummary:
             lines.append(f"{resumed} of them {'was' if resumed == 1 else 'were'} done in an earlier run")
         if self.images:
             names = [path.name for path in self.images[0].outputs] + (["…"] if len(self.images) > 1 else [])
+            names += [path.name for path in self.shared]
             lines.append(f"results in {self.folder}: {', '.join(names)}")
         if self.failed:
             lines.append(f"{len(self.failed)} of {len(self.images) + len(self.failed)} images could not be segmented:")
