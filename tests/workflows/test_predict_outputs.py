@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from skimage.measure import regionprops
 from cytomask.cli.app import run
 from cytomask.errors import ConfigError
 from cytomask.formats.annotations.coco_json import open_annotations as open_coco
+from cytomask.formats.annotations.coco_results import open_annotations as open_results
 from cytomask.formats.annotations.image_finder import ImageFinder
 from cytomask.formats.annotations.label_files import find_label_files
 from cytomask.formats.label_images import read_labels
@@ -33,6 +35,7 @@ from cytomask.workflows.coco_results import coco_lines, write_lines
 from cytomask.workflows.predict import predict_images
 from cytomask.workflows.predict_outputs import Outputs
 from cytomask.workflows.run_outputs import DoneImage, write_run_outputs
+from cytomask.workflows.submission import NumberedImage, number_images, write_submission
 
 CLASSES = ("Cells", "Alpha Granule", "none/at all")
 SIDE = 160
@@ -337,3 +340,135 @@ def test_areas_are_in_micrometres_when_all_pixel_sizes_are_known(tmp_path, monke
     write_run_outputs(Outputs(tmp_path, ("charts",)), images, ["object"])
     assert seen[0].unit == unit
     assert seen[0].areas()[0] == [area]
+
+
+def submitted(path: Path) -> list[dict[str, Any]]:
+    with zipfile.ZipFile(path) as package:
+        assert package.namelist() == ["test-results.json"]
+        assert package.getinfo("test-results.json").compress_type == zipfile.ZIP_DEFLATED
+        return json.loads(package.read("test-results.json"))
+
+
+@pytest.fixture
+def image_ids(tmp_path: Path) -> Path:
+    """The list of a challenge: numbers in another order than the names, and an image more."""
+    path = tmp_path / "test_image_name_to_ids.json"
+    sizes = {"c.tif": (5, SIDE, 100), "z.tif": (1, 9, 9), "a.tif": (9, SIDE, SIDE), "b.tif": (2, SIDE, SIDE)}
+    listed = [{"file_name": n, "id": i, "height": h, "width": w} for n, (i, h, w) in sizes.items()]
+    path.write_text(json.dumps(listed))
+    return path
+
+
+def test_a_submission_holds_every_object(model, images, tmp_path, image_ids):
+    predict(model, [images], tmp_path, "submission", "coco", image_ids=image_ids)
+    entries = submitted(tmp_path / "submission.zip")
+    assert [e["image_id"] for e in entries] == [9] * 8 + [2] * 4
+    known = json.loads((tmp_path / "predictions.json").read_text())
+    for entry, other in zip(entries, known, strict=True):
+        assert set(entry) == {"image_id", "bbox", "score", "category_id", "segmentation"}
+        (mask,) = Instances.from_rle((SIDE, SIDE), [entry["segmentation"]]).windows.tolist()
+        assert entry["bbox"] == [mask[1], mask[0], mask[3], mask[2]]
+        assert all(isinstance(value, float) for value in entry["bbox"])
+        assert isinstance(entry["segmentation"]["counts"], str)
+        assert [entry[k] for k in ("score", "category_id", "segmentation")] == [
+            other[k] for k in ("score", "category_id", "segmentation")
+        ]
+    assert {e["category_id"] for e in entries} == {1, 2}
+
+
+def test_a_submission_is_read_again(model, images, tmp_path, image_ids):
+    predict(model, [images], tmp_path, "submission", "coco", image_ids=image_ids)
+    found = open_results(tmp_path / "submission.zip", ImageFinder(), image_ids)
+    assert any("two corners" in sentence for sentence in found.told)
+    for number, name in ((1, "a"), (2, "b")):
+        wanted, again = found_objects(tmp_path, number), found.read(name).instances
+        for field in ("windows", "bits", "classes", "scores", "boxes"):
+            np.testing.assert_array_equal(getattr(again, field), getattr(wanted, field))
+    assert len(found.read("c").instances) == 0
+
+
+def test_a_submission_is_evaluated(model, images, tmp_path, image_ids):
+    predict(model, [images], tmp_path, "submission", "coco", image_ids=image_ids)
+    entries = submitted(tmp_path / "submission.zip")
+    objects = [
+        {**{k: e[k] for k in ("image_id", "category_id", "segmentation")}, "id": i, "iscrowd": 0, "area": 1,
+         "bbox": [e["bbox"][0], e["bbox"][1], e["bbox"][2] - e["bbox"][0], e["bbox"][3] - e["bbox"][1]]}
+        for i, e in enumerate(entries, start=1)
+    ]  # fmt: skip
+    truth = {
+        "images": [i for i in json.loads(image_ids.read_text()) if i["file_name"] != "z.tif"],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(CLASSES, start=1)],
+        "annotations": objects,
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    words = ["evaluate", str(tmp_path / "submission.zip"), str(tmp_path / "truth.json"), "--no-page"]
+    assert run([*words, "--out", str(tmp_path / "scores")]) == 0
+    metrics = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+    assert (metrics["n_images"], metrics["n_pred"], metrics["n_true"]) == (3, 12, 12)
+    assert metrics["coco"]["segm"]["AP"] == 1
+
+
+def test_boxes_are_cut_and_empty_ones_left_out(tmp_path):
+    crops, origins = [np.ones((2, 2), bool)] * 4, [(0, 0), (4, 6), (2, 2), (5, 5)]
+    boxes = [[-1.5, -2, 2.25, 2], [4, 6, 9, 9], [2, 12, 4, 14], [5, 5, 5, 7]]
+    objects = Instances.from_crops((6, 8), crops, origins, boxes=boxes)
+    lines = tmp_path / "lines"
+    write_lines(lines, coco_lines(objects, 1, "a.tif"))
+    assert write_submission(tmp_path / "s.zip", [(lines, NumberedImage(4), (6, 8))]) == 2
+    assert [e["bbox"] for e in submitted(tmp_path / "s.zip")] == [[0.0, 0.0, 2.0, 2.25], [6.0, 4.0, 8.0, 6.0]]
+    write_lines(lines, [])
+    assert write_submission(tmp_path / "s.zip", [(lines, NumberedImage(4), (6, 8))]) == 0
+    assert submitted(tmp_path / "s.zip") == []
+
+
+def test_a_submission_is_the_same_on_disk_and_without_numbers(model, images, tmp_path):
+    predict(model, [images], tmp_path / "memory", "submission", tile=96)
+    predict(model, [images], tmp_path / "disk", "submission", tile=96, on_disk=True)
+    assert [e["image_id"] for e in submitted(tmp_path / "memory" / "submission.zip")] == [1] * 8 + [2] * 4
+    one, other = ((tmp_path / way / "submission.zip").read_bytes() for way in ("memory", "disk"))
+    assert one == other
+
+
+def test_images_must_be_in_the_list(model, images, tmp_path, image_ids):
+    listed = json.loads(image_ids.read_text())
+    image_ids.write_text(json.dumps({"images": listed[:3]}))
+    with pytest.raises(ConfigError, match="not in the list") as caught:
+        predict(model, [images], tmp_path / "out", "submission", image_ids=image_ids)
+    assert caught.value.found == "b.tif"
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ConfigError, match="for a submission"):
+        predict(model, [images], tmp_path / "out", "labels", image_ids=image_ids)
+
+
+def test_images_are_found_by_name_then_by_stem(tmp_path):
+    path = tmp_path / "ids.json"
+    path.write_text(
+        '[{"file_name": "x/a.png", "id": 3}, {"file_name": "b.png", "id": 4}, {"file_name": "b.tif", "id": 5}]'
+    )
+    numbers = number_images([Path("i/a.tif"), Path("i/b.tif")], path)
+    assert [image.number for image in numbers] == [3, 5]
+    with pytest.raises(ConfigError, match="two images have one number"):
+        number_images([Path("a.tif"), Path("a.png")], path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "[1]", '[{"file_name": "a.tif"}]', '[{"file_name": "a.tif", "id": "1"}]', '{"images": {"a": 1}}',
+     '[{"file_name": "a.tif", "id": true}]', '[{"file_name": "a.tif", "id": 1}, {"file_name": "b.tif", "id": 1}]',
+     '[{"file_name": "a.tif", "id": 1}, {"file_name": "a.tif", "id": 2}]', "[" * 100_000],
+)  # fmt: skip
+def test_broken_lists_are_told(tmp_path, text):
+    path = tmp_path / "ids.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        number_images([Path("a.tif")], path)
+    assert caught.value.where == path
+    with pytest.raises(ConfigError, match="cannot be read"):
+        number_images([Path("a.tif")], tmp_path / "nothing.json")
+
+
+def test_another_size_than_listed_is_warned_of(tmp_path, capsys):
+    NumberedImage(1, (5, 6)).check_size(Path("a.tif"), (5, 6))
+    assert capsys.readouterr().err == ""
+    NumberedImage(1, (5, 6)).check_size(Path("a.tif"), (6, 5))
+    assert "6 x 5" in capsys.readouterr().err

@@ -21,9 +21,13 @@ def predict(
         str,
         typer.Option(
             help="What to write, comma-separated: labels, overlay, table, class-masks, coco, recognized-objects, "
-            "charts."
+            "charts, submission."
         ),
     ] = "labels,overlay,table,coco",
+    image_ids: Annotated[
+        Path | None,
+        typer.Option(help="JSON with the images' numbers in a submission: [{file_name, id, height, width}]."),
+    ] = None,
     overlay_by: Annotated[
         str, typer.Option(help="A colour for every object, or for every class (with a legend): object or class.")
     ] = "object",
@@ -115,6 +119,7 @@ def predict(
         images_of_split(images, split) if split is not None else images,
         out,
         save=tuple(part.strip() for part in save.split(",") if part.strip()),
+        image_ids=image_ids,
         overlay=OverlayStyle(overlay_by, overlay_text, overlay_boxes, overlay_grey),
         channels=_channels(channels),
         diameter=diameter,

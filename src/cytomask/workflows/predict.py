@@ -35,6 +35,7 @@ from cytomask.workflows.predict_progress import ImageProgress, file_identity
 from cytomask.workflows.predict_record import ImageResult, PredictionSummary, count_classes, run_record
 from cytomask.workflows.result_names import name_results, protect_inputs
 from cytomask.workflows.run_outputs import DoneImage, write_run_outputs
+from cytomask.workflows.submission import number_images
 
 
 def predict_images(
@@ -44,6 +45,7 @@ def predict_images(
     *,
     save: Sequence[str] = USUAL,
     overlay: OverlayStyle | None = None,
+    image_ids: str | Path | None = None,
     channels: Sequence[str | int] | None = None,
     diameter: float | str | None = None,
     pixel_size: float | None = None,
@@ -85,6 +87,9 @@ def predict_images(
         What to write, of ``cytomask.workflows.predict_outputs.KINDS``.
     overlay
         How overlays look; None for a colour per object, and nothing written.
+    image_ids
+        JSON that tells each image's number in a submission, as
+        :func:`~cytomask.workflows.submission.number_images` reads it; None for 1, 2, 3 …
     channels
         Channels to use, by name or number.
     diameter
@@ -124,6 +129,9 @@ def predict_images(
     _check_pixel_size(pixel_size)
     wanted_diameter = _parse_diameter(diameter)
     paths = list_images(images)
+    if image_ids is not None and "submission" not in save:
+        raise ConfigError("numbers of images are for a submission", where="--image-ids", fix="add --save submission")
+    numbered = number_images(paths, image_ids)
     bundle = load_model(model)
     postprocess = override_thresholds(bundle.postprocess, dict(thresholds or {}))
     tiling: dict[str, Any] = {"tile": tile, "overlap": overlap, "batch_size": batch_size}
@@ -182,7 +190,11 @@ def predict_images(
             lines = {r.name: by_name[r.name][1].folder / COCO_LINES_NAME for r in results}
             if coco:
                 join_lines(coco, [(lines[r.name], by_name[r.name][0]) for r in results])
-            write_run_outputs(plan, [DoneImage(r.path, lines[r.name], r.shape, r.pixel_size) for r in results], classes)
+            done_images = [
+                DoneImage(r.path, lines[r.name], r.shape, r.pixel_size, numbered[by_name[r.name][0] - 1])
+                for r in results
+            ]
+            write_run_outputs(plan, done_images, classes)
     except KeyboardInterrupt:
         if any(progress.begun for progress in progresses):
             say("interrupted; the same command goes on where this stopped (--no-resume: begins anew)")

@@ -26,6 +26,7 @@ SHARED_OUTPUTS = {
     "coco": ("predictions.json",),
     "recognized-objects": ("output_recognized_objects.csv",),
     "charts": ("objects_per_class.png", "area_per_class.png"),
+    "submission": ("submission.zip",),
 }
 KINDS = (*OUTPUTS, *SHARED_OUTPUTS)
 #: What is written when nothing else is asked for.

@@ -1,4 +1,4 @@
-"""Results made of all objects of all images: the list of recognised objects, and charts of the classes.
+"""Results made of all objects of all images: the list of recognised objects, charts of the classes, a submission.
 
 They are made from the COCO results of each image, which are kept until a run has ended; so they are the same whether an
 image was done in memory, on disk, or in an earlier run.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -18,8 +18,10 @@ import pandas as pd
 
 from cytomask.instances import Instances
 from cytomask.measuring.table import measure, write_table
+from cytomask.progress import say
 from cytomask.reporting.class_charts import ClassStatistics, write_area_chart, write_count_chart
 from cytomask.workflows.predict_outputs import SHARED_OUTPUTS, Outputs
+from cytomask.workflows.submission import NumberedImage, write_submission
 
 #: Objects that are held at a time.
 _AT_A_TIME = 2000
@@ -40,12 +42,15 @@ class DoneImage:
         Height and width in pixels.
     pixel_size
         µm along y and x, where known.
+    number
+        What it is called in a submission.
     """
 
     path: Path
     lines: Path
     shape: tuple[int, int]
     pixel_size: tuple[float, float] | None = None
+    number: NumberedImage = field(default_factory=lambda: NumberedImage(1))
 
     def objects(self, classes: Sequence[str]) -> Iterator[Instances]:
         """The objects in their order, some at a time."""
@@ -75,6 +80,13 @@ def write_run_outputs(plan: Outputs, images: Sequence[DoneImage], classes: Seque
         statistics = _statistics(images, classes)
         write_count_chart(count_chart, statistics)
         write_area_chart(area_chart, statistics)
+    if "submission" in plan.save:
+        for image in images:
+            image.number.check_size(image.path, image.shape)
+        (name,) = SHARED_OUTPUTS["submission"]
+        left_out = write_submission(plan.folder / name, [(image.lines, image.number, image.shape) for image in images])
+        if left_out:
+            say(f"{name}: {left_out} objects whose boxes are empty or outside of the image are left out")
 
 
 def _recognised(images: Sequence[DoneImage], classes: Sequence[str]) -> Iterator[pd.DataFrame]:
