@@ -212,7 +212,7 @@ def test_a_file_of_no_known_format(tmp_path: Path, truths: list[Instances]) -> N
     truth = write(tmp_path / "truth.json", "coco", truths)
     for name, text in (("a.json", "{}"), ("b.json", ""), ("c.txt", "x")):
         (tmp_path / name).write_text(text)
-        with pytest.raises(DataError, match="no annotation format") as caught:
+        with pytest.raises(DataError, match="neither a label image nor annotations") as caught:
             evaluate_predictions(tmp_path / name, truth)
         assert "COCO results JSON" in str(caught.value)
         assert name in str(caught.value)

@@ -153,7 +153,7 @@ def evaluate_pairs(
         "thresholds": list(thresholds),
         "kind_threshold": KIND_THRESHOLD,
         "class_names": list(class_names),
-        "notices": _notices(names, scored, bootstrap),
+        "notices": [*_empty(metrics), *_notices(names, scored, bootstrap)],
         "definitions": DEFINITIONS,
     }
     return Evaluation(plain(metrics), images, worst.images())
@@ -231,6 +231,20 @@ def _summary(
 def _in_short(metrics: dict[str, Any]) -> dict[str, Any]:
     counts = {key: metrics[key] for key in ("n_images", "n_true", "n_pred")}
     return {**counts, **headline(metrics), "error_kinds": metrics["error_kinds"]}
+
+
+def _empty(metrics: dict[str, Any]) -> list[str]:
+    """What to mind where there are no objects: figures of nothing are 0, which looks like a failure."""
+    images, empty = metrics["n_images"], metrics["images_without_objects"]
+    if not metrics["n_true"]:
+        return ["the truth holds no object in any image: there is nothing to find, and all ratios of matching are 0"]
+    notices = [] if metrics["n_pred"] else ["the predictions hold no object in any image"]
+    if empty:
+        verb, count = ("has", "counts") if empty == 1 else ("have", "count")
+        notices.append(
+            f"{empty} of {images} images {verb} no object on either side, and {count} as 0 in means per image"
+        )
+    return notices
 
 
 def _notices(names: Sequence[str], scored: ScoredImages, bootstrap: Bootstrap) -> list[str]:

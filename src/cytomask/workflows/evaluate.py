@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from cytomask.evaluation.confidence import Bootstrap
 from cytomask.evaluation.image_scores import Pair
 from cytomask.evaluation.matching import THRESHOLDS
 from cytomask.evaluation.metrics import Evaluation, evaluate_pairs
+from cytomask.evaluation.pairs import image_size
 from cytomask.evaluation.summary import plain
 from cytomask.evaluation.worst import N_WORST
 from cytomask.output import output_folder, replacing
 from cytomask.progress import track, warn
-from cytomask.workflows.evaluation_inputs import Inputs, find_inputs
+from cytomask.workflows.evaluation_inputs import Inputs, check_sizes, find_inputs, told_name
 
 METRICS_NAME, TABLE_NAME, PAGE_NAME = "metrics.json", "per_image.csv", "evaluation.html"
 #: What the prediction is called beside the annotators.
@@ -106,6 +108,7 @@ def evaluate_predictions(
         pairs, class_names=inputs.class_names, thresholds=thresholds, bootstrap=bootstrap, coco=coco,
         tolerance=tolerance, group_by=group_by, n_worst=n_worst,
     )  # fmt: skip
+    found.metrics["notices"] = [*inputs.oddities(), *found.metrics["notices"]]
     for notice in found.metrics["notices"]:
         warn(notice)
     source = {"cytomask": __version__, "predictions": str(predictions), "truth": str(truth), "split": split}
@@ -114,16 +117,7 @@ def evaluate_predictions(
         metrics["annotators"] = plain(agreement.summary(bootstrap))
     found = Evaluation(metrics, found.images, found.worst)
     if folder is not None:
-        _write_table(folder / TABLE_NAME, found.rows())
-        with replacing(folder / METRICS_NAME) as path:
-            text = json.dumps(found.metrics, indent=1, ensure_ascii=False, allow_nan=False)
-            path.write_text(text + "\n", encoding="utf-8")
-        if page:
-            # Drawing is slow to import, and not needed without the page.
-            from cytomask.reporting.evaluation_page import write_evaluation_page
-            from cytomask.workflows.evaluation_pictures import make_pictures
-
-            write_evaluation_page(folder / PAGE_NAME, found.metrics, found.rows(), make_pictures(found.worst))
+        _write(folder, found, page)
     return found
 
 
@@ -159,20 +153,41 @@ def _name_of(truth: str | Path, others: Iterable[str]) -> str:
 
 def _with_annotators(pairs: Iterable[Pair], inputs: Inputs, agreement: Agreement, name: str) -> Iterator[Pair]:
     """Compare the annotators of each image on the way, so that no image is read twice."""
+    true = {image: entry for image, _, entry in inputs.pairs}
     for pair in pairs:
         sides = {PREDICTION: pair.prediction, name: pair.truth}
         crowds = {name: pair.crowd}
         for annotator, entries in inputs.annotators.items():
             if pair.name in entries:
-                read = entries[pair.name].read()
+                entry = entries[pair.name]
+                read = entry.read()
+                reference = true[pair.name]
+                check_sizes(
+                    (f"annotator {told_name(entry, pair.name)}", entry.place, image_size(read.objects)),
+                    (f"truth {told_name(reference, pair.name)}", reference.place, image_size(pair.truth)),
+                )
                 sides[annotator], crowds[annotator] = read.objects, read.crowd
         agreement.add(pair.name, sides, crowds)
         yield pair
 
 
-def _write_table(target: Path, rows: list[dict[str, Any]]) -> None:
+def _write(folder: Path, found: Evaluation, page: bool) -> None:
+    """Write the files; they appear together, when the last is complete, so that none is of another evaluation."""
+    with ExitStack() as together:
+        _write_table(together.enter_context(replacing(folder / TABLE_NAME)), found.rows())
+        text = json.dumps(found.metrics, indent=1, ensure_ascii=False, allow_nan=False)
+        together.enter_context(replacing(folder / METRICS_NAME)).write_text(text + "\n", encoding="utf-8")
+        if page:
+            # Drawing is slow to import, and not needed without the page.
+            from cytomask.reporting.evaluation_page import write_evaluation_page
+            from cytomask.workflows.evaluation_pictures import make_pictures
+
+            write_evaluation_page(folder / PAGE_NAME, found.metrics, found.rows(), make_pictures(found.worst))
+
+
+def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    with replacing(target) as path, path.open("w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         for row in rows:

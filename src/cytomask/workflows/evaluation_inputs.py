@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from cytomask.data.check.label_faults import label_faults
 from cytomask.errors import DataError, LabelError
 from cytomask.evaluation.image_scores import Pair
 from cytomask.evaluation.pairs import image_size
+from cytomask.formats.images import IMAGE_SUFFIXES
 from cytomask.instances import Instances
 from cytomask.label_layers import LabelLayers
 from cytomask.progress import say, warn
@@ -42,6 +44,11 @@ class Inputs:
     prediction_classes: tuple[int, ...] = (1,)
     truth_classes: tuple[int, ...] = (1,)
     annotators: Mapping[str, Mapping[str, Entry]] = field(default_factory=dict)
+    _odd: dict[str, list[str]] = field(default_factory=dict)
+
+    def oddities(self) -> list[str]:
+        """What is odd about the label images that were read, such as masks in which all objects have one number."""
+        return [f"{told[0]}{f' (and {len(told) - 1} more like it)' if told[1:] else ''}" for told in self._odd.values()]
 
     def read(self) -> Iterator[Pair]:
         """Read pair by pair.
@@ -56,7 +63,12 @@ class Inputs:
             if len(self.class_names) > 1:
                 prediction = _numbered(prediction, self.prediction_classes, self.class_names)
                 truth = _numbered(truth, self.truth_classes, self.class_names)
-            _check_sizes(name, predicted, prediction, true, truth)
+            check_sizes(
+                (f"prediction {told_name(predicted, name)}", predicted.place, image_size(prediction.objects)),
+                (f"truth {told_name(true, name)}", true.place, image_size(truth.objects)),
+            )
+            for what, entry, side in (("prediction", predicted, prediction), ("truth", true, truth)):
+                self._look_at(what, entry, side)
             yield Pair(
                 name,
                 truth.objects,
@@ -67,6 +79,18 @@ class Inputs:
                 truth.crowd,
                 true.find_image(),
             )
+
+    def _look_at(self, what: str, entry: Entry, side: Read) -> None:
+        """Remember what is odd about a label image: an image or a mask in its place gives figures, but of nothing."""
+        if not isinstance(side.objects, np.ndarray):
+            return
+        for fault in label_faults(side.objects):
+            meant = {
+                "binary-labels": "so that it counts as one object; every object needs a number of its own",
+                "smeared-labels": "as in an image, or in a picture of labels",
+                "constant-labels": "so that the image is one object",
+            }[fault.kind]
+            self._odd.setdefault(f"{what} {fault.kind}", []).append(f"{what} {entry.place}: {fault.message}, {meant}")
 
 
 def find_inputs(
@@ -95,7 +119,6 @@ def find_inputs(
         If a split is asked for where there is no data set.
     """
     true = open_side(truth, "truth", split)
-    predicted = open_side(predictions, "prediction", truth=Path(truth))
     if split is not None and split not in true.splits:
         raise DataError(
             f"the data set has no split {split!r}",
@@ -107,7 +130,10 @@ def find_inputs(
     wanted = [name for name, entry in true.entries.items() if split is None or entry.split == split]
     if not wanted:
         raise DataError("there are no images to compare with", where=truth, found=f"split {split!r} is empty")
-    if Path(predictions).is_file() and Path(truth).is_file() and len(true.entries) == len(predicted.entries) == 1:
+    predicted = open_side(predictions, "prediction", truth=_one_file(true, wanted) or Path(truth))
+    if Path(predictions).resolve() == Path(truth).resolve():
+        warn("predictions and truth are the same: the figures say nothing")
+    if Path(predictions).is_file() and len(true.entries) == len(predicted.entries) == 1:
         partner = {wanted[0]: next(iter(predicted.entries))}
     else:
         partner = pair_names(list(true.entries), list(predicted.entries))
@@ -116,6 +142,8 @@ def find_inputs(
     class_names, of_prediction, of_truth = join_classes(predicted.classes, true.classes)
     found = {}
     for place in annotators:
+        if not Path(place).exists():
+            raise DataError("the annotator's file or folder does not exist", where=place, fix="check the name")
         label = Path(place).stem if Path(place).stem not in found else str(place)
         found[label] = _annotator(open_side(place, "truth"), wanted, len(true.entries))
     return Inputs(pairs, class_names, of_prediction, of_truth, found)
@@ -191,6 +219,12 @@ def _last(name: str) -> str:
     return name.rsplit("/", 1)[-1]
 
 
+def _one_file(side: Side, names: Sequence[str]) -> Path | None:
+    """The JSON file that holds all of these images, if it is one: it names the images that COCO results number."""
+    places = {side.entries[name].place for name in names}
+    return places.pop() if len(places) == 1 and all(p.suffix.lower() == ".json" for p in places) else None
+
+
 def _annotator(side: Side, wanted: Sequence[str], n_true: int) -> dict[str, Entry]:
     if n_true == len(side.entries) == 1:
         return {wanted[0]: next(iter(side.entries.values()))}
@@ -224,12 +258,20 @@ def _check_complete(
         return
     found = []
     if missing:
-        names = _list(sorted(_told(true.entries[name], name) for name in missing))
+        names = _list(sorted(told_name(true.entries[name], name) for name in missing))
         found.append(f"{len(missing)} of {len(wanted)} truths without a prediction: {names}")
     if surplus:
-        names = _list([_told(predicted.entries[name], name) for name in surplus])
+        names = _list([told_name(predicted.entries[name], name) for name in surplus])
         found.append(f"{len(surplus)} of {len(predicted.entries)} predictions without a truth: {names}")
-    hint = f"; or compare with one split only: --split {'|'.join(true.splits)}" if true.splits and split is None else ""
+    of_splits = {true.entries[name].split for name in partner} - {None, split}
+    if len(missing) == len(wanted) and len(of_splits) == 1:
+        hint = f"; or compare with the split that the predictions are of: --split {of_splits.pop()}"
+    elif len(missing) == len(wanted) and all(name.isdecimal() for name in predicted.entries):
+        hint = "; if these are COCO results, name the COCO file that they are of as the truth"
+    elif true.splits and split is None:
+        hint = f"; or compare with one split only: --split {'|'.join(true.splits)}"
+    else:
+        hint = ""
     raise DataError(
         "predictions and truth do not belong together file by file",
         where=f"{predicted.place} and {true.place}",
@@ -239,9 +281,10 @@ def _check_complete(
     )
 
 
-def _told(entry: Entry, name: str) -> str:
+def told_name(entry: Entry, name: str) -> str:
     """The file of an image where it has one of its own, else the image's name."""
-    return entry.place.name if _last(name) in entry.place.name else name
+    own = _last(name) in entry.place.name or entry.place.suffix.lower() in IMAGE_SUFFIXES
+    return entry.place.name if own else name
 
 
 def _list(names: Sequence[str]) -> str:
@@ -264,13 +307,14 @@ def _numbered(side: Read, numbers: Sequence[int], class_names: tuple[str, ...]) 
     return Read(objects, None if side.scored is None else anew(side.scored), side.crowd)
 
 
-def _check_sizes(name: str, predicted: Entry, prediction: Read, true: Entry, truth: Read) -> None:
-    size, expected = image_size(prediction.objects), image_size(truth.objects)
+def check_sizes(one: tuple[str, Path, tuple[int, int]], other: tuple[str, Path, tuple[int, int]]) -> None:
+    """Raise :class:`~cytomask.errors.LabelError` if two sides of an image, each a name, a place and a size, differ."""
+    (what, place, size), (reference, other_place, expected) = one, other
     if size != expected:
         raise LabelError(
-            "the prediction and the truth differ in size",
-            where=f"{predicted.place} and {true.place}",
-            found=f"prediction {_told(predicted, name)}: {size[0]} x {size[1]} pixels (height x width)",
-            expected=f"as truth {_told(true, name)}: {expected[0]} x {expected[1]}",
+            f"the {what.split()[0]} and the {reference.split()[0]} differ in size",
+            where=f"{place} and {other_place}",
+            found=f"{what}: {size[0]} x {size[1]} pixels (height x width)",
+            expected=f"as {reference}: {expected[0]} x {expected[1]}",
             fix="check that both are of the same image, neither cropped nor rescaled",
         )

@@ -22,7 +22,7 @@ from cytomask.formats.annotations.image_finder import ImageFinder
 from cytomask.formats.images import IMAGE_SUFFIXES
 from cytomask.formats.label_images import read_labels
 from cytomask.formats.annotations.object_class_table import CLASS_TABLE
-from cytomask.formats.annotations.open_annotations import IMAGE_FOLDERS, open_annotations, recognise_format, usual_places
+from cytomask.formats.annotations.open_annotations import IMAGE_FOLDERS, recognise_format, usual_places
 from cytomask.instances import Instances
 from cytomask.progress import say, warn
 
@@ -144,7 +144,14 @@ def open_side(place: str | Path, what: What, split: str | None = None, truth: Pa
     if row is not None and (row.name != "labels" or named) and split is None:
         return _of_annotations(place, row.name, truth)
     if row is None and place.is_file() and place.suffix.lower() not in IMAGE_SUFFIXES:
-        open_annotations(place)  # says what is known
+        raise DataError(
+            f"the {what} is neither a label image nor annotations in a format that is known",
+            where=place,
+            found=f"a file {place.suffix} of {place.stat().st_size:,} bytes",
+            expected=", ".join(row.title for row in ANNOTATION_FORMATS.values()),
+            fix=f"name the folder that it lies in, or its {COCO_NAME}" if place.name == RECORD_NAME
+            else "export it in one of these formats",
+        )  # fmt: skip
     if place.is_dir() and not _image_files(place):
         if what == "truth":
             return _of_dataset(open_dataset(place))
