@@ -150,7 +150,8 @@ def test_headline(metrics, heading, lead):
     ("bounds", "n_images", "grade", "told"),
     [
         ((0.90, 0.93), 60, "fine", "well settled"), ((0.85, 0.93), 60, "note", "fairly settled"),
-        ((0.7, 0.93), 60, "warning", "uncertain"), ((0.90, 0.93), 5, "note", "fewer than 10 images"),
+        ((0.7, 0.93), 60, "warning", "uncertain"), ((0.90, 0.93), 5, "note", "fairly settled"),
+        ((0.90, 0.93), 4, "warning", "uncertain"),
         (None, 1, "warning", "not known"),
     ],
 )  # fmt: skip
@@ -207,7 +208,7 @@ def test_table_of_images_has_the_worst_first_and_their_pictures(tmp_path, found,
     assert set(names[:3]) == {"image 1", "image 3", "image 5"}
     assert [bool(row.all("img")) for row in rows] == [name == "image 3" for name in names]
     heads = [head.text for head in section.one("thead").all("th")]
-    assert heads[:5] == ["image", "", "stain", "true", "found"]
+    assert heads[:5] == ["image", "", "stain", "true", "predicted"]
     cells = dict(zip(heads[1:], (cell.text for cell in rows[0].all("td"))))
     assert (cells["stain"], cells["true"], cells["missed"], cells["split"]) == ("HE", "20", "1", "1")
 
@@ -228,7 +229,7 @@ def test_one_image_without_intervals(tmp_path):
     metrics = evaluate_pairs([Pair("only", truth, prediction)], class_names=("nucleus",)).metrics
     text = _page(tmp_path, metrics).one("main").text
     assert "not known" in text
-    assert "confidence intervals need two images or more" in text
+    assert "Confidence intervals need two images or more" in text
 
 
 def test_figures_that_are_not_defined(tmp_path):
@@ -326,6 +327,30 @@ def test_close_views_show_every_kind():
         assert ">b<" in views[1]
     assert close_views(pictures, "missed", PictureBudget(100)) == []
     assert len(close_views(pictures, "missed", PictureBudget(), most=1)) == 1
+
+
+def test_merged_objects_are_shown_where_what_swallowed_them_is_a_hit():
+    # As a missed organelle inside of a cell that is found.
+    labels = np.zeros(SIZE, np.int32)
+    labels[10:70, 10:70] = 1
+    cell = Instances.from_labels(labels)
+    labels[30:40, 30:40] = 2
+    picture = EvaluationPicture("a", None, Instances.from_labels(labels), cell, np.array([0, 3]), np.array([0]))
+    assert picture.truth_names[3] == "merged"
+    (view,) = close_views([picture], "merged", PictureBudget())
+    assert "merged, 100 px" in view
+
+
+def test_classes_without_objects_have_no_figures_and_notices_are_sentences(tmp_path, metrics):
+    at = {"tp": 0, "recall": 0.0, "precision": 0.0, "f1": 0.0, "mean_matched_iou": 0.0, "accuracy": 0.0}
+    none = {"n_true": 0, "n_pred": 0, "matching": {"pooled": {"0.50": at}}}
+    some = {"n_true": 4, "n_pred": 0, "matching": {"pooled": {"0.50": at}}}
+    page = _page(tmp_path, {**metrics, "classes": {"a": some, "b": none}, "notices": ["mind this"]}, [], [])
+    rows = [[cell.text for cell in row.children] for row in page.all("tr")]
+    assert {row[0]: row[3:] for row in rows if row[0] in ("a", "b")} == {"a": ["0.000"] * 5, "b": ["–"] * 5}
+    said = [part.text for part in page.all("p")]
+    assert "Mind this." in said
+    assert any("whatever its class" in text for text in said)
 
 
 def test_close_views_are_of_several_images_and_not_of_one_place_twice():

@@ -106,7 +106,9 @@ def test_every_group_and_class_has_a_row() -> None:
             "mean_accuracy_50_90": 0.7,
         }
     }
+    classes["granule"] = {**classes["cell"], "n_true": 0, "n_pred": 0}
     lines = printed(evaluation(groups=groups, classes=classes))
+    assert row("granule 0 0 - - -") in lines, "a 0 would look like a failure"
     assert row("fluorescence 12 44 43 0.731 0.512 0.555 0.51-0.60 0.617") in lines
     assert row("brightfield 12 44 43 0.731 0.512 0.555 - 0.617") in lines
     assert row("cell 9 8 0.800 - 0.700") in lines

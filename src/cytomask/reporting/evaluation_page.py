@@ -114,7 +114,7 @@ def _top(metrics: Mapping[str, Any]) -> Html:
             told = [element("span", f"{low} to {high}{unit}", class_="range", title=f"{level} interval"), *told]
         tiles.append(tile(percent(value) if as_part else f"{value:.3f}", figure.name, join(told)))
     grade, said = trust(metrics)
-    notices = [element("p", str(notice)) for notice in metrics.get("notices") or ()]
+    notices = [element("p", f"{notice[:1].upper()}{notice[1:]}.") for notice in metrics.get("notices") or ()]
     label = {"fine": "solid", "note": "fair", "warning": "careful"}[grade]
     verdict = element(
         "div",

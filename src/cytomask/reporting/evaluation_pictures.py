@@ -206,7 +206,10 @@ def _examples(
 
 def _of_kind(place: int, picture: EvaluationPicture, kind: str) -> list[_Example]:
     """All objects of a kind; where both sides have it, those of the side that tells it best."""
-    on_truth = kind in picture.truth_names and kind != "merged"
+    on_truth = kind in picture.truth_names
+    if kind == "merged" and kind in picture.prediction_names:
+        # What swallowed several shows them all; it may be a hit of one of them, though.
+        on_truth = list(picture.prediction_names).index(kind) not in picture.prediction_kinds
     objects, codes, names = (
         (picture.truth, picture.truth_kinds, picture.truth_names)
         if on_truth
@@ -236,8 +239,8 @@ def _of_kind(place: int, picture: EvaluationPicture, kind: str) -> list[_Example
         else:
             badness = float(partners[k]) + min(float(areas[k]) / usual, 10.0) / 10
             told = f"cut into {partners[k]}" if kind == "split" else f"{partners[k]} taken for one"
-            if partners[k] < 2:
-                told = kind
+            if partners[k] < 2 or (kind == "merged" and on_truth):
+                told = f"{kind}, {size}"
         examples.append(_Example(badness, place, (box[0], box[1], box[2], box[3]), told))
     return examples
 

@@ -32,7 +32,7 @@ _POINTS = 240
 #: Columns of the table of images, where they are there: key, heading.
 _COLUMNS = (
     ("n_true", "true"),
-    ("n_pred", "found"),
+    ("n_pred", "predicted"),
     ("f1_50", "F1"),
     ("recall_50", "recall"),
     ("precision_50", "precision"),
@@ -245,7 +245,9 @@ def classes(metrics: Mapping[str, Any]) -> Html | None:
     for name, one in known.items():
         at = look_up(one, "matching", "pooled", FOUND) or {}
         bounds = look_up(metrics, "confidence_intervals", "classes", name, "matching", "pooled", FOUND) or {}
-        cells = [_interval_cell(at.get(key), bounds.get(key)) for key in figures]
+        # Where neither side has an object, a 0 would look like a failure.
+        nothing = one.get("n_true") == 0 and one.get("n_pred") == 0
+        cells = [_interval_cell(None if nothing else at.get(key), bounds.get(key)) for key in figures]
         rows.append([Cell(name), number_cell(one.get("n_true")), number_cell(one.get("n_pred")), *cells])
     return table(columns, rows, caption=f"Figures of each class at IoU {FOUND}")
 

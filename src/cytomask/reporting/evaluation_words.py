@@ -15,7 +15,7 @@ FOUND = "0.50"
 #: Plurals that no rule makes.
 _PLURALS = {"nucleus": "nuclei", "nucleolus": "nucleoli", "mitochondrion": "mitochondria", "bacterium": "bacteria"}
 #: Fewer images than this are few, and F1 intervals up to these widths are narrow and fair.
-_FEW, _NARROW, _FAIR = 10, 0.04, 0.10
+_FEW, _VERY_FEW, _NARROW, _FAIR = 10, 5, 0.04, 0.10
 
 
 @dataclass(frozen=True)
@@ -228,6 +228,8 @@ def trust(metrics: Mapping[str, Any]) -> tuple[str, list[object]]:
         low, high = bounds
         width = high - low
         grade = "fine" if width <= _NARROW else "note" if width <= _FAIR else "warning"
+        # An interval from few images is itself rough: narrow ones come by chance.
+        grade = "warning" if n_images < _VERY_FEW else "note" if n_images < _FEW and grade == "fine" else grade
         word = {"fine": "well settled", "note": "fairly settled", "warning": "uncertain"}[grade]
         level = percent(float(look_up(metrics, "confidence_intervals", "level") or 0.95))
         said.append(join([element("strong", f"The figures are {word}."), " ", basis]))
@@ -235,9 +237,8 @@ def trust(metrics: Mapping[str, Any]) -> tuple[str, list[object]]:
             f"F1 is {value:.3f}; had other images of the same kind been drawn, it would probably lie between {low:.3f} "
             f"and {high:.3f} ({level} interval)."
         )
-        if n_images < _FEW:
-            grade = "warning" if grade == "warning" else "note"
-            said.append(f"With fewer than {_FEW} images the interval itself is rough.")
+    if len(metrics.get("classes") or ()) > 1:
+        said.append("An object counts as found here whatever its class; Classes, below, tells of each by itself.")
     said.append(
         "The intervals say nothing of other microscopes, stains or magnifications: for these, annotate some images."
     )
