@@ -14,6 +14,9 @@ from pathlib import Path
 
 from cytomask.errors import OutputError
 
+#: File systems hold names of so many bytes.
+_LONGEST_NAME = 255
+
 
 def output_folder(path: str | Path) -> Path:
     """Make a folder (and its parents) for results, and make sure that it can be written to.
@@ -61,7 +64,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     ['a.txt']
     """
     target = Path(path)
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+    temporary = _beside(target, target.stem, target.suffix)
     try:
         yield temporary
         temporary.replace(target)
@@ -75,6 +78,14 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _beside(target: Path, stem: str, suffix: str) -> Path:
+    """A temporary path beside the target; of a name that is nearly as long as names may be, it has the beginning."""
+    end = f".{os.getpid()}.part{suffix}"
+    while stem and len(os.fsencode(f".{stem}{end}")) > _LONGEST_NAME:
+        stem = stem[:-1]
+    return target.with_name(f".{stem}{end}")
 
 
 @contextmanager
@@ -104,7 +115,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
             expected="a new or empty folder",
             fix="name another folder, or move that one out of the way",
         )
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    temporary = _beside(target, target.name, "")
     try:
         temporary.mkdir(parents=True)
         yield temporary

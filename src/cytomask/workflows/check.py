@@ -146,4 +146,5 @@ def _write(report: CheckReport, folder: Path, pictures: Pictures) -> None:
     with replacing(folder / REPORT_NAME) as temporary:
         text = json.dumps(report.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
-    write_check_page(folder / PAGE_NAME, report, pictures)
+        # Inside, so that neither file is of another check than the other.
+        write_check_page(folder / PAGE_NAME, report, pictures)
