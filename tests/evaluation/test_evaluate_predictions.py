@@ -12,6 +12,7 @@ import pytest
 from cytomask.errors import ConfigError, DataError, LabelError, OutputError
 from cytomask.evaluation.confidence import Bootstrap
 from cytomask.formats.label_images import write_labels
+from cytomask.formats.ome_zarr_labels import LabelZarrWriter
 from cytomask.instances import Instances
 from cytomask.workflows.evaluate import evaluate_predictions
 
@@ -232,3 +233,17 @@ def test_a_file_that_is_no_label_image(dataset: Path, predictions: Path) -> None
     with pytest.raises(LabelError) as caught:
         evaluate_predictions(predictions, dataset)
     assert "im2_labels.tif" in str(caught.value)
+
+
+def test_labels_in_zarr_folders_are_compared_like_files(tmp_path):
+    labels = np.zeros((40, 50), np.int32)
+    labels[5:20, 5:20] = 1
+    write_labels(tmp_path / "a.png", labels)
+    (tmp_path / "found").mkdir()
+    path = tmp_path / "found/a_labels.ome.zarr"
+    writer = LabelZarrWriter.create(path, labels.shape, chunk=32)
+    writer.write(0, 0, labels.astype(np.uint32))
+    writer.finish()
+    for predictions in (path, tmp_path / "found"):
+        found = evaluate_predictions(predictions, tmp_path / "a.png")
+        assert found.metrics["matching"]["pooled"]["0.95"]["tp"] == 1

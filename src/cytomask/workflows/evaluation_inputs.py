@@ -17,7 +17,7 @@ from cytomask.formats.images import IMAGE_SUFFIXES
 from cytomask.instances import Instances
 from cytomask.label_layers import LabelLayers
 from cytomask.progress import say, warn
-from cytomask.workflows.evaluation_sides import UNNAMED, Entry, Read, Side, open_side
+from cytomask.workflows.evaluation_sides import UNNAMED, Entry, Read, Side, is_one_image, open_side
 
 #: So many files are listed in an error.
 LISTED = 10
@@ -133,7 +133,7 @@ def find_inputs(
     predicted = open_side(predictions, "prediction", truth=_one_file(true, wanted) or Path(truth))
     if Path(predictions).resolve() == Path(truth).resolve():
         warn("predictions and truth are the same: the figures say nothing")
-    if Path(predictions).is_file() and len(true.entries) == len(predicted.entries) == 1:
+    if is_one_image(Path(predictions)) and len(true.entries) == len(predicted.entries) == 1:
         partner = {wanted[0]: next(iter(predicted.entries))}
     else:
         partner = pair_names(list(true.entries), list(predicted.entries))
@@ -245,7 +245,7 @@ def _check_complete(
     true: Side, predicted: Side, wanted: Sequence[str], partner: Mapping[str, str], split: str | None
 ) -> None:
     # One truth and a folder: the folder may hold the predictions of other images, too.
-    single = true.place.is_file() and len(true.entries) == 1 and len(partner) == 1
+    single = is_one_image(true.place) and len(true.entries) == 1 and len(partner) == 1
     surplus = [] if single else sorted(predicted.entries.keys() - set(partner.values()))
     missing = [name for name in wanted if name not in partner]
     others = sum(name in partner for name in true.entries) - (len(wanted) - len(missing))

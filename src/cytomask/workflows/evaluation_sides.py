@@ -19,10 +19,10 @@ from cytomask.evaluation.pairs import Objects
 from cytomask.formats.annotations.annotation import AnnotationSet
 from cytomask.formats.annotations.annotation_formats import ANNOTATION_FORMATS, AnnotationFormat
 from cytomask.formats.annotations.image_finder import ImageFinder
-from cytomask.formats.images import IMAGE_SUFFIXES
-from cytomask.formats.label_images import read_labels
 from cytomask.formats.annotations.object_class_table import CLASS_TABLE
 from cytomask.formats.annotations.open_annotations import IMAGE_FOLDERS, recognise_format, usual_places
+from cytomask.formats.images import IMAGE_SUFFIXES
+from cytomask.formats.label_images import read_labels
 from cytomask.instances import Instances
 from cytomask.progress import say, warn
 
@@ -152,7 +152,7 @@ def open_side(place: str | Path, what: What, split: str | None = None, truth: Pa
             fix=f"name the folder that it lies in, or its {COCO_NAME}" if place.name == RECORD_NAME
             else "export it in one of these formats",
         )  # fmt: skip
-    if place.is_dir() and not _image_files(place):
+    if not is_one_image(place) and not _image_files(place):
         if what == "truth":
             return _of_dataset(open_dataset(place))
         if row is not None:
@@ -184,10 +184,11 @@ def plain_stem(path: Path) -> str:
 
 def _of_label_files(place: Path) -> Side:
     files = _label_files(place)
-    classes, scored = _scored(place if place.is_dir() else place.parent)
+    single = is_one_image(place)
+    classes, scored = _scored(place.parent if single else place)
     if not all(name in scored for name in files):
         classes = UNNAMED
-    folders = usual_places(place) if place.is_dir() else usual_places(place.parent)
+    folders = usual_places(place.parent if single else place)
     finder = ImageFinder(folder for folder in folders if folder.name in IMAGE_FOLDERS)
     return Side(
         place,
@@ -204,16 +205,22 @@ def _read_labels(path: Path, scored: Instances | None, classes: tuple[str, ...])
     return Read(scored if scored is not None and len(classes) > 1 else read_labels(path), scored)
 
 
+def is_one_image(place: Path) -> bool:
+    """Whether a path is one image: a file, or a zarr folder."""
+    return place.is_file() or place.suffix.lower() == ".zarr"
+
+
 def _image_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+    if not folder.is_dir() or is_one_image(folder):
         return []
     images = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
-    return sorted(p for p in images if p.is_file())
+    return sorted(p for p in images if is_one_image(p))
 
 
 def _label_files(place: Path) -> dict[str, Path]:
-    files = [place] if place.is_file() else [p for p in _image_files(place) if not p.stem.endswith(_OVERLAY)]
-    if place.is_dir():
+    single = is_one_image(place)
+    files = [place] if single else [p for p in _image_files(place) if not p.stem.endswith(_OVERLAY)]
+    if not single:
         ours = [p for p in files if stem_of(p.name).endswith(LABEL_SUFFIXES[0])]
         files = ours or files
     if not files:
