@@ -108,7 +108,7 @@ def predict(
         ),
     ] = None,
 ) -> None:
-    """Segment images: label images, overlays, object tables, COCO results."""
+    """Segment images: label images, overlays, object tables, masks of classes, charts, COCO results."""
     from cytomask.reporting.overlay import OverlayStyle
     from cytomask.workflows.ensemble import combination
     from cytomask.workflows.predict import predict_images

@@ -65,9 +65,10 @@ def predict_images(
     """Segment images, one after the other, and write the results into a folder.
 
     For each image ``NAME_labels.tif``, ``NAME_overlay.png`` and ``NAME_objects.csv`` (or ``.parquet``), for all
-    together ``predictions.json`` (COCO results) and ``run.json`` (what was done, and how each image was read). Every
-    file appears complete or not at all. An image that cannot be read or does not fit the model is told and left out,
-    and the others are done; with one image only, its error is raised.
+    together ``predictions.json`` (COCO results) and ``run.json`` (what was done, and how each image was read); what
+    else can be written is told in :mod:`cytomask.workflows.predict_outputs`. Every file appears complete or not at all.
+    An image that cannot be read or does not fit the model is told and left out, and the others are done; with one image
+    only, its error is raised.
 
     A giant image is worked through on disk: memory is bounded by a tile and its objects, not by the image. Its result
     is the same, but the label image is an OME-Zarr folder, ``NAME_labels.ome.zarr``, and the overlay an overview.

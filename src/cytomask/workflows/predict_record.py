@@ -136,7 +136,8 @@ class PredictionSummary:
         if resumed:
             lines.append(f"{resumed} of them {'was' if resumed == 1 else 'were'} done in an earlier run")
         if self.images:
-            names = [path.name for path in self.images[0].outputs] + (["…"] if len(self.images) > 1 else [])
+            names = [path.relative_to(self.folder).as_posix() for path in self.images[0].outputs]
+            names += ["…"] * (len(self.images) > 1)
             names += [path.name for path in self.shared]
             lines.append(f"results in {self.folder}: {', '.join(names)}")
         if self.failed:
