@@ -315,3 +315,14 @@ def test_real_annotations_there_and_back(data, row, shared_data, tmp_path):
     # Cells of LIVECell overlap one another; organelles lie in their cell, which is of another class.
     kept = "overlap" if data == "livecell" else "class-overlap"
     assert said == (data in ("livecell", "platelet_em") and kept not in row.holds)
+
+
+def test_results_of_a_model_that_found_nothing(tmp_path: Path) -> None:
+    (tmp_path / "truth.json").write_text(
+        '{"images": [{"id": 1, "file_name": "a.png", "height": 5, "width": 4}], '
+        '"categories": [{"id": 1, "name": "cell"}], "annotations": []}'
+    )
+    (tmp_path / "results.json").write_text("[]")
+    converted = convert_annotations(tmp_path / "results.json", tmp_path / "labels", truth=tmp_path / "truth.json")
+    assert (converted.images, converted.objects) == (1, 0)
+    assert tifffile.imread(tmp_path / "labels/a_labels.tif").shape == (5, 4)

@@ -173,6 +173,9 @@ def _open(
             fix="leave out one of the two",
         )  # fmt: skip
     row = find_format(from_format) if from_format is not None else recognise_format(source)
+    if row is None and truth is not None and source.is_file():
+        # An empty list, for instance: a model that found nothing.
+        row = find_format("coco-results")
     if (
         from_format is None
         and row is not None
