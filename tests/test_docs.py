@@ -222,7 +222,8 @@ def test_the_object_table_has_the_columns_that_the_page_names() -> None:
 
 
 def test_every_output_of_predict_is_described() -> None:
-    from cytomask.workflows.predict_outputs import OUTPUTS, RECORD_NAME, SHARED_OUTPUTS
+    from cytomask.workflows.predict_outputs import OUTPUTS, SHARED_OUTPUTS
+    from cytomask.workflows.result_names import RECORD_NAME
 
     page = (DOCS / "reference/outputs.md").read_text(encoding="utf-8")
     for kind, files in {**{kind: (file,) for kind, file in OUTPUTS.items()}, **SHARED_OUTPUTS}.items():

@@ -17,6 +17,7 @@ from cytomask.formats.annotations.annotation import Annotation, AnnotationSet
 from cytomask.formats.annotations.annotation_formats import ANNOTATION_FORMATS, FEATURES, AnnotationFormat
 from cytomask.formats.annotations.losses import Losses
 from cytomask.formats.annotations.open_annotations import open_annotations, recognise_format
+from cytomask.formats.label_images import write_labels
 from cytomask.instances import Instances
 from cytomask.workflows.convert import convert_annotations
 
@@ -326,3 +327,22 @@ def test_results_of_a_model_that_found_nothing(tmp_path: Path) -> None:
     converted = convert_annotations(tmp_path / "results.json", tmp_path / "labels", truth=tmp_path / "truth.json")
     assert (converted.images, converted.objects) == (1, 0)
     assert tifffile.imread(tmp_path / "labels/a_labels.tif").shape == (5, 4)
+
+
+def test_a_folder_that_predict_wrote_is_converted_with_its_scores(tmp_path):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    write_labels(folder / "b_labels.tif", np.zeros(SIZES["b"], np.int32))
+    mask = {"size": list(SIZES["b"]), "counts": [5, 3, 24 * 31 - 8]}
+    entry = {"image_id": 1, "category_id": 1, "segmentation": mask, "score": 0.5, "bbox": [0, 5, 1, 3]}
+    (folder / "predictions.json").write_text(json.dumps([entry]))
+    image = {"image_id": 1, "file": "b.tif", "name": "b", "height": 24, "width": 31, "objects": {"object": 1}}
+    record = {"categories": [{"id": 1, "name": "object"}], "images": [image]}
+    (folder / "run.json").write_text(json.dumps(record))
+    convert_annotations(folder, tmp_path / "all.json")
+    (found,) = open_annotations(tmp_path / "all.json")
+    assert found.instances.scores.tolist() == [0.5]
+    (folder / "predictions.json").unlink()
+    (folder / "run.json").unlink()
+    (folder / "only.json").write_text(json.dumps([entry]))  # results are no annotations of the images beside them
+    assert convert_annotations(folder, tmp_path / "labels", images=[folder]).objects == 0

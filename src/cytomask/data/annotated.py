@@ -150,7 +150,9 @@ def usual_annotations(root: Path) -> dict[str | None, Path]:
     if labelled:
         return {}
     candidates = sorted(p for p in root.iterdir() if p.is_file() and p.suffix.lower() in _FILE_SUFFIXES)
-    files = [path for path in candidates if recognise_format(path) is not None]
+    rows = {path: recognise_format(path) for path in candidates}
+    # Results of a model lie beside label images that it found: neither is an annotation.
+    files = [path for path, row in rows.items() if row is not None and row.name != "coco-results"]
     if len(files) == 1 and split_of(files[0].stem) is None:
         return {None: files[0]}
     splits: dict[str | None, Path] = {split_of(path.stem): path for path in files}

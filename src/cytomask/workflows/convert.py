@@ -17,6 +17,7 @@ from cytomask.formats.annotations.annotation_formats import ANNOTATION_FORMATS, 
 from cytomask.formats.annotations.losses import Losses
 from cytomask.formats.annotations.open_annotations import find_format, open_annotations, recognise_format
 from cytomask.progress import say, track, warn
+from cytomask.workflows.result_names import COCO_NAME, RECORD_NAME
 
 DATASET = "data set"
 #: Formats that have a file for each image, by the suffix of these.
@@ -185,6 +186,9 @@ def _open(
     ):
         # Images with annotation files beside them, not label images.
         return dataset_annotations(open_dataset(source)), DATASET
+    if from_format is None and (source / RECORD_NAME).is_file() and (source / COCO_NAME).is_file():
+        # What predict wrote: the results hold scores and overlap, which the label images beside them do not.
+        source, row = source / COCO_NAME, find_format("coco-results")
     opened = open_annotations(source, row.name if row is not None else None, images, truth=truth)
     assert row is not None
     return opened, row.title

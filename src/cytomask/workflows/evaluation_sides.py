@@ -25,10 +25,9 @@ from cytomask.formats.images import IMAGE_SUFFIXES
 from cytomask.formats.label_images import read_labels
 from cytomask.instances import Instances
 from cytomask.progress import say, warn
+from cytomask.workflows.result_names import COCO_NAME, RECORD_NAME
 
 What = Literal["prediction", "truth"]
-#: What predict writes beside label images: scored masks, and the list of images.
-COCO_NAME, RECORD_NAME = "predictions.json", "run.json"
 #: What objects are called when nothing names their classes.
 UNNAMED = ("object",)
 _OVERLAY = "_overlay"

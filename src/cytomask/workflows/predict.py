@@ -30,10 +30,10 @@ from cytomask.workflows.ensemble import Combination, OpenEnsemble, open_ensemble
 from cytomask.workflows.model import override_thresholds
 from cytomask.workflows.models import find_model, load_model
 from cytomask.workflows.predict_giant import COCO_LINES_NAME, GIANT_PIXELS, predict_giant
-from cytomask.workflows.predict_outputs import COCO_NAME, RECORD_NAME, USUAL, Outputs
+from cytomask.workflows.predict_outputs import USUAL, Outputs
 from cytomask.workflows.predict_progress import ImageProgress, file_identity
 from cytomask.workflows.predict_record import ImageResult, PredictionSummary, count_classes, run_record
-from cytomask.workflows.result_names import name_results, protect_inputs
+from cytomask.workflows.result_names import COCO_NAME, RECORD_NAME, name_results, protect_inputs
 from cytomask.workflows.run_outputs import DoneImage, write_run_outputs
 from cytomask.workflows.submission import number_images
 

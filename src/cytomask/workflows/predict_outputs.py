@@ -13,6 +13,7 @@ from cytomask.instances import Instances
 from cytomask.measuring.table import measure, write_table
 from cytomask.reporting.overlay import OverlayStyle, write_png
 from cytomask.workflows.class_masks import class_file_names, class_mask_files, write_class_masks
+from cytomask.workflows.result_names import RECORD_NAME
 
 #: What can be written of each image, and the file's name; of class masks that of a mask.
 OUTPUTS = {
@@ -34,7 +35,6 @@ USUAL = ("labels", "overlay", "table", "coco")
 #: The label image of an image that is worked through on disk.
 GIANT_LABELS = "NAME_labels.ome.zarr"
 TABLE_FORMATS = ("csv", "parquet")
-COCO_NAME, RECORD_NAME = "predictions.json", "run.json"
 #: Longer overlays are shrunk: few viewers open them.
 OVERLAY_SIDE = 10_000
 

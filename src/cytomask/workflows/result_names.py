@@ -11,6 +11,9 @@ from cytomask.data.pairs import stem_of
 from cytomask.errors import OutputError
 from cytomask.progress import say
 
+#: What predict writes for all images together: COCO results, and the record of what was done.
+COCO_NAME, RECORD_NAME = "predictions.json", "run.json"
+
 
 def name_results(paths: Sequence[Path]) -> list[str]:
     """Give each image a name for its results: its stem, and more of its path where stems are alike.
