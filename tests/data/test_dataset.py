@@ -380,6 +380,7 @@ def test_what_is_no_data_set(root: Path, make: Callable[[Path], Path], message: 
         ("- a", "not a table of settings"),
         ("", "not a table of settings"),
         ("a: [", "cannot be read"),
+        ("images: raw\nlabels: [a", "line 2, column 11: expected ',' or ']'"),
         ("a: !!python/object/apply:os.getcwd []", "cannot be read"),
     ],
 )

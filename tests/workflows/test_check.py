@@ -793,3 +793,30 @@ def test_pictures_show_the_place(clean: Path, tmp_path: Path) -> None:
     labels = read_labels(root / "labels" / "im0.png")
     assert coloured[labels == 1].any()
     assert not coloured[labels == 6].any()
+
+
+def test_crowded_images_are_told_with_whose_limit_it_is(tmp_path: Path) -> None:
+    labels = np.zeros((120, 120), np.int32)
+    labels[::10, ::10] = labels[1::10, ::10] = np.arange(1, 145).reshape(12, 12)
+    for folder, pixels in (("images", 200 * (labels > 0)), ("labels", labels)):
+        (tmp_path / folder).mkdir()
+        write_labels(tmp_path / folder / "a.png", pixels)
+    (crowded,) = [found for found in check_data(tmp_path).findings if found.kind == "crowded"]
+    assert crowded.message == "1 image has more than 100 objects (up to 144); COCO's own metrics count 100 of them"
+    assert "--max-dets" in crowded.todo
+
+
+@pytest.mark.parametrize(("radius", "fits"), [(9, True), (38, False)])
+def test_a_model_that_fits_is_said_to_fit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], radius: int, fits: bool
+) -> None:
+    labels = np.zeros((2, 2, 80, 80), np.int32)
+    labels[..., np.hypot(*(np.mgrid[:80, :80] - 40)) < radius] = np.arange(1, 5).reshape(2, 2, 1)
+    labels = labels.transpose(0, 2, 1, 3).reshape(160, 160)
+    for folder, pixels in (("images", 200 * (labels > 0)), ("labels", labels)):
+        (tmp_path / folder).mkdir()
+        write_labels(tmp_path / folder / "a.png", pixels)
+    main(["check", str(tmp_path), "--model", "nuclei"])
+    told = capsys.readouterr().out
+    assert ("nuclei fits" in told) == fits
+    assert ("--diameter 76" in told) == (not fits)

@@ -30,6 +30,9 @@ def check(
 
     report = check_data(data, out, split=split, model=model, fix=fix)
     print_report(report)
+    objects = report.statistics.get("objects", {}).get("all", 0)
+    if model is not None and objects and not any(found.kind.startswith("model-") for found in report.findings):
+        typer.echo(f"{model} fits: the objects are of sizes that it knows, and no --diameter is needed")
     if out is not None:
         typer.echo(f"wrote {out / 'check.html'} and {out / 'check.json'}")
     if fix is not None:

@@ -156,6 +156,16 @@ class DatasetConfig(BaseModel):
         return {split: parse_steps(self.steps.get(split or "", ())) for split in everyone}
 
 
+def _why_unread(error: Exception) -> str:
+    """In one line, with the place."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start + 1} is no text"
+    return (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+
+
 def read_config(path: Path) -> DatasetConfig:
     """Read a data set's YAML file.
 
@@ -167,8 +177,9 @@ def read_config(path: Path) -> DatasetConfig:
     try:
         fields = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        found = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError("the data set's file cannot be read", where=path, found=found, expected="YAML") from error
+        raise ConfigError(
+            "the data set's file cannot be read", where=path, found=_why_unread(error), expected="YAML in UTF-8"
+        ) from error
     if not isinstance(fields, dict):
         raise ConfigError(
             "the data set's file is not a table of settings", where=path,

@@ -101,7 +101,8 @@ _TABLE: dict[str, Kind] = {
     "foreign-labels": Kind("labels that do not fit their image", "warning",
                            "look whether they belong to another image"),
     "crowded": Kind("more objects than usual limits allow", "note",
-                    "raise the limits of detection and of COCO metrics (max_dets) above this number"),
+                    "nothing needed here up to 2,000 (above: evaluate with a larger --max-dets); mind the limits of "
+                    "other programs"),
     # Annotations in COCO's form
     "duplicate-ids": Kind("annotation ids used twice", "error", "number the annotations anew",
                           "numbers the later ones anew"),

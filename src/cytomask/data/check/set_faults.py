@@ -12,7 +12,7 @@ from cytomask.data.check.finding import Finding
 from cytomask.data.check.kinds import finding, many
 from cytomask.data.check.pixel_faults import PixelFacts
 
-#: Objects per image that COCO's metrics and detection count unless told otherwise.
+#: Objects per image that COCO's own metrics and many detectors count unless told otherwise. Prediction has no limit.
 COCO_LIMIT, DETECTION_LIMIT = 100, 1000
 #: An image is inverted against the rest if its contrast is at least so strong and so few are like it.
 CONTRAST, FEW = 0.8, 0.06
@@ -166,14 +166,14 @@ def _foreign(examined: Sequence[Examined]) -> Iterator[Finding]:
 
 
 def _crowded(examined: Sequence[Examined]) -> Iterator[Finding]:
-    for limit, whose in ((DETECTION_LIMIT, "detection keeps"), (COCO_LIMIT, "COCO metrics count")):
+    for limit, whose in ((DETECTION_LIMIT, "many detectors keep"), (COCO_LIMIT, "COCO's own metrics count")):
         chosen = [e for e in examined if e.n_objects > limit]
         if chosen:
             most = max(chosen, key=lambda e: e.n_objects)
             yield finding(
                 "crowded",
                 f"{many(len(chosen), 'image has', 'images have')} more than {limit:,} objects (up to "
-                f"{most.n_objects:,}); {whose} {limit:,} unless told otherwise",
+                f"{most.n_objects:,}); {whose} {limit:,} of them",
                 image=most.sample.name, file=most.sample.label_path, split=most.sample.split, value=most.n_objects,
             )  # fmt: skip
             return
