@@ -346,3 +346,11 @@ def test_a_folder_that_predict_wrote_is_converted_with_its_scores(tmp_path):
     (folder / "run.json").unlink()
     (folder / "only.json").write_text(json.dumps([entry]))  # results are no annotations of the images beside them
     assert convert_annotations(folder, tmp_path / "labels", images=[folder]).objects == 0
+
+
+def test_other_images_of_the_same_name_do_no_harm_where_the_annotations_tell_the_size(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        tifffile.imwrite(tmp_path / folder / "a.tif", np.zeros((9, 9), np.uint8), photometric="minisblack")
+    source = written(plain(), ANNOTATION_FORMATS["coco"], tmp_path)
+    assert convert_annotations(source, tmp_path / "labels").objects == 6

@@ -95,7 +95,7 @@ class CocoIndex:
             where,
         )  # fmt: skip
         crowd = frozenset(i for i, entry in zip(ids.tolist(), entries) if entry.get("iscrowd") in (1, True, "1"))
-        path = self.finder.find(image.file_name) if image.file_name else None
+        path = self.finder.find_clear(image.file_name) if image.file_name else None
         return Annotation(name, objects, crowd, image.file_name, path, image.facts)
 
     def _class(self, entry: Mapping[str, Any], where: str) -> int:

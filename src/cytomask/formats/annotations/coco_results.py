@@ -87,7 +87,7 @@ class _Results:
             entries, self._shape(image, entries), classes, None, self.classes, where,
             "masks" if self.boxes == "masks" else "given",
         )  # fmt: skip
-        path = self.finder.find(image.file_name) if image.file_name else None
+        path = self.finder.find_clear(image.file_name) if image.file_name else None
         return Annotation(name, objects, file_name=image.file_name, image=path, facts={IMAGE_ID: image.key})
 
     def entries(self, rows: Iterable[int]) -> list[Any]:

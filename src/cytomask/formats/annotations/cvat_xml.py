@@ -65,7 +65,7 @@ class _Reader:
         instances = objects_of_parts(entry.shape, parts, classes, class_names=self.classes)
         facts = {"split": entry.subset} if entry.subset else {}
         return Annotation(
-            name, instances, file_name=entry.file_name, image=self.images.find(entry.file_name), facts=facts
+            name, instances, file_name=entry.file_name, image=self.images.find_clear(entry.file_name), facts=facts
         )
 
 

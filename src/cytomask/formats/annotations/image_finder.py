@@ -89,6 +89,13 @@ class ImageFinder:
                 )
         return None
 
+    def find_clear(self, file_name: str) -> Path | None:
+        """As :meth:`find`, for annotations that can do without the image: None where several images bear the name."""
+        try:
+            return self.find(file_name)
+        except DataError:
+            return None
+
     def size(self, path: Path) -> tuple[int, int]:
         """Height and width of an image file.
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from cytomask.errors import DataError
 from cytomask.formats.annotations.image_finder import ImageFinder, plain_name
 from cytomask.formats.annotations.open_annotations import IMAGE_FOLDERS
 from cytomask.formats.label_images import LABEL_SUFFIXES
@@ -67,10 +66,7 @@ def image_name(below: str, file: Path, images: ImageFinder) -> str:
 
 def image_beside(name: str, labels: Path, images: ImageFinder) -> Path | None:
     """The image of a name; None where there is none, several, or only the label image itself."""
-    try:
-        found = images.find(name)
-    except DataError:
-        return None
+    found = images.find_clear(name)
     return None if found is None or found == labels or _same(found, labels) else found
 
 

@@ -86,7 +86,7 @@ class _Reader:
             if isinstance(fact, dict) and "schema_name" in fact and "value" in fact
         }
         return Annotation(
-            name, instances, file_name=entry.file_name, image=self.images.find(entry.file_name), facts=facts
+            name, instances, file_name=entry.file_name, image=self.images.find_clear(entry.file_name), facts=facts
         )
 
     def _shape(self, entry: _Image, items: Sequence[Mapping[str, Any]], where: str) -> tuple[int, int]:
