@@ -32,10 +32,12 @@ def problem_findings(problems: Sequence[str]) -> list[Finding]:
     found = []
     for problem in problems:
         kind = next((kind for saying, kind in _SAYINGS if saying.search(problem)), "data-set-problem")
-        head, _, _ = problem.partition(": ")
+        head, _, rest = problem.partition(": ")
         is_file = kind != "empty-split" and "." in Path(head).name
         image = head if kind in ("doubled-name", "missing-image") and not is_file else None
-        found.append(finding(kind, problem, file=Path(head) if is_file else None, image=image,
+        # The place is told apart from the message.
+        message = rest if image is not None or is_file else problem
+        found.append(finding(kind, message, file=Path(head) if is_file else None, image=image,
                              split=head.split("'")[1] if kind == "empty-split" else None))  # fmt: skip
     return found
 
