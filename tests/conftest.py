@@ -8,7 +8,8 @@ import pytest
 from hypothesis import settings
 
 # The first example of a test may wait for a kernel to be compiled: that is no fault.
-settings.register_profile("untimed", deadline=None)
+# The same code is given the same examples.
+settings.register_profile("untimed", deadline=None, derandomize=True)
 settings.load_profile("untimed")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

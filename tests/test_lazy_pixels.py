@@ -218,7 +218,8 @@ def test_shrinking_from_a_pyramid_is_close_and_reads_no_fine_level(
     exact = _means(full[0], shrink)
     assert found.shape == exact.shape
     whole = np.s_[: height // shrink, : width // shrink]
-    assert np.abs(found[whole] - exact[whole]).max(initial=0) <= (100 + 37) * shrink
+    # A block begins at most half a pixel of the level from its place, and a level may lack 2 %.
+    assert np.abs(found[whole] - exact[whole]).max(initial=0) <= (100 + 37) * shrink * 1.1
     assert file.reads == []
     read = [level for level in levels if level.reads]
     assert len(read) == 1

@@ -18,7 +18,7 @@ def crowd(seed: int, models: int, count: int, classes: int = 2) -> tuple[list, l
     """The same random boxes as each of several models might see them: shifted, some missing, some seen twice."""
     rng = np.random.default_rng(seed)
     corners = rng.uniform(0, SIDE - 130, (count, 2))
-    true = np.concatenate([corners, corners + rng.uniform(10, 120, (count, 2))], axis=1)
+    true = np.concatenate([corners, corners + rng.uniform(40, 120, (count, 2))], axis=1)
     kinds = rng.integers(1, classes + 1, count)
     boxes, scores, labels = [], [], []
     for _ in range(models):
