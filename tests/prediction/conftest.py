@@ -36,7 +36,7 @@ class _Boxes(Segmenter):
     def losses(self, images: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
         return {}
 
-    def propose(self, images: Tensor, postprocess: Postprocess) -> list[Proposals]:
+    def propose(self, images: Tensor, postprocess: Postprocess, sizes: object = None) -> list[Proposals]:
         assert images.shape[-1] % 4 == 0
         assert images.shape[-2] % 4 == 0
         return [self._find(image, postprocess.score_threshold) for image in images]

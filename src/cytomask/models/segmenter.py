@@ -6,12 +6,14 @@ Training, tuning, tiling, evaluation and serving are written once, against this 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 
 from cytomask.geometry.fate import KEPT, OPEN
 from cytomask.instances import Instances
@@ -68,12 +70,29 @@ class Segmenter(nn.Module, ABC):
         """Training targets of one patch. Pure; runs in the loader's workers."""
 
     @abstractmethod
-    def losses(self, images: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Loss terms of a batch, already weighted: their sum is what is minimised."""
+    def losses(self, images: Tensor, targets: dict[str, Any]) -> dict[str, Tensor]:
+        """Loss terms of a batch, already weighted: their sum is what is minimised.
+
+        ``targets`` is what :meth:`collate` made of the targets of the batch's images.
+        """
+
+    @classmethod
+    def collate(cls, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Join training items (``image``, and its targets) into a batch.
+
+        Families whose targets differ in shape from image to image override this.
+        """
+        return default_collate(list(items))
 
     @abstractmethod
-    def propose(self, images: Tensor, postprocess: Postprocess) -> list[Proposals]:
-        """Run the network on ``images`` (float32 ``(B, C, Y, X)``); return the proposals of each image."""
+    def propose(
+        self, images: Tensor, postprocess: Postprocess, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[Proposals]:
+        """Run the network on ``images`` (float32 ``(B, C, Y, X)``); return the proposals of each image.
+
+        ``sizes`` tells how many rows and columns of each are picture: what lies below and right of them was only
+        added to fill up the network's stride. None: all are.
+        """
 
     @abstractmethod
     def bounds(self, proposals: Proposals) -> np.ndarray:

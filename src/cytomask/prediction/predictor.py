@@ -313,19 +313,20 @@ class Predictor:
                 windows = pending.result()
                 if index + 1 < len(batches):
                     pending = pool.submit(load, batches[index + 1])
-                for tile, found in zip(batch, self._run(windows, postprocess)):
+                sizes = [_picture(tile, prepared.shape) for tile in batch]
+                for tile, found in zip(batch, self._run(windows, postprocess, sizes)):
                     found = found.shifted(*tile.read[:2])
                     yield places[tile], found.take(tile.owns(found.points))
                 if len(batches) > 1:
                     give_back_memory()
 
-    def _run(self, windows: np.ndarray, postprocess: Postprocess) -> list[Proposals]:
+    def _run(self, windows: np.ndarray, postprocess: Postprocess, sizes: list[tuple[int, int]]) -> list[Proposals]:
         with (
             torch.inference_mode(),
             torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32),
         ):
             images = torch.from_numpy(windows).to(self.device, memory_format=torch.channels_last)
-            return self.segmenter.propose(images, postprocess)
+            return self.segmenter.propose(images, postprocess, sizes)
 
     def _batch(self, tiles: list[Tile]) -> int:
         if self.batch_size is not None:
@@ -379,3 +380,9 @@ class Predictor:
             f"{self.overlap} px: it may have been cut at the border of a tile; use --overlap {needed}"
             + (f" --tile {4 * needed}" if self.tile < 2 * needed else "")
         )
+
+
+def _picture(tile: Tile, shape: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of a tile's window that lie in the image."""
+    y0, x0, y1, x1 = tile.read
+    return max(1, min(y1, shape[0]) - y0), max(1, min(x1, shape[1]) - x0)

@@ -131,7 +131,7 @@ def fit(
         try:
             trainer.fit(
                 module,
-                _train_loader(train, config, device),
+                _train_loader(train, config, device, segmenter),
                 _validation_loader(validation),
                 ckpt_path=str(last) if resume else None,
             )
@@ -145,7 +145,7 @@ def fit(
     return FitResult(best.score, best.epoch, trainer.current_epoch)
 
 
-def _train_loader(dataset: Dataset, config: TrainingConfig, device: torch.device) -> DataLoader:
+def _train_loader(dataset: Dataset, config: TrainingConfig, device: torch.device, segmenter: Segmenter) -> DataLoader:
     # Workers live for one epoch, so that each sees the epoch that was set; forking them costs milliseconds.
     return DataLoader(
         dataset,
@@ -153,6 +153,7 @@ def _train_loader(dataset: Dataset, config: TrainingConfig, device: torch.device
         num_workers=config.workers,
         pin_memory=device.type == "cuda",
         drop_last=True,
+        collate_fn=type(segmenter).collate,
     )
 
 

@@ -42,7 +42,7 @@ class TrainingModule(pl.LightningModule):
         self._truths: list[Instances] = []
         self._predictions: list[Instances] = []
 
-    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
+    def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         images, targets = _split(batch)
         losses = self.segmenter.losses(images.to(memory_format=torch.channels_last), targets)
         total = torch.stack(list(losses.values())).sum()
@@ -64,12 +64,12 @@ class TrainingModule(pl.LightningModule):
         )
 
     def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:  # noqa: ARG002
-        images, targets = batch["image"][None], {k: v[None] for k, v in batch["targets"].items()}
+        images, targets = _split(self.segmenter.collate([{"image": batch["image"], **batch["targets"]}]))
         images = images.to(memory_format=torch.channels_last)
         losses = self.segmenter.losses(images, targets)
         for name, value in {**losses, "loss": torch.stack(list(losses.values())).sum()}.items():
             self.log(f"val/{name}", value.detach(), on_step=False, on_epoch=True, batch_size=1)
-        proposals = self.segmenter.propose(images, self.postprocess)[0]
+        proposals = self.segmenter.propose(images, self.postprocess, [batch["truth"].shape])[0]
         self._predictions.append(self.segmenter.resolve(proposals, self.postprocess, batch["truth"].shape))
         self._truths.append(batch["truth"])
 
@@ -77,6 +77,8 @@ class TrainingModule(pl.LightningModule):
         # Lightning's own walks into dataclasses; the truth of validation images must stay as it is.
         if isinstance(batch, dict):
             return {k: self.transfer_batch_to_device(v, device, dataloader_idx) for k, v in batch.items()}
+        if isinstance(batch, list):
+            return [self.transfer_batch_to_device(v, device, dataloader_idx) for v in batch]
         return batch.to(device, non_blocking=True) if isinstance(batch, Tensor) else batch
 
     def on_validation_epoch_end(self) -> None:
@@ -126,7 +128,7 @@ def _parameter_groups(segmenter: Segmenter, weight_decay: float) -> list[dict[st
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 
-def _split(batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+def _split(batch: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
     return batch["image"], {name: value for name, value in batch.items() if name != "image"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -74,12 +75,17 @@ class StarSegmenter(Segmenter):
     def targets(self, layers: LabelLayers) -> dict[str, np.ndarray]:
         return star_targets(layers, self.config.rays, self.config.grid, self.classes is not None)
 
-    def losses(self, images: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
+    def losses(self, images: Tensor, targets: dict[str, Any]) -> dict[str, Tensor]:
         probability, distances, classes = self(images)
         return star_losses(self.config.loss, probability, distances, classes, targets)
 
     @torch.inference_mode()
-    def propose(self, images: Tensor, postprocess: Postprocess) -> list[Proposals]:
+    def propose(
+        self,
+        images: Tensor,
+        postprocess: Postprocess,
+        sizes: Sequence[tuple[int, int]] | None = None,  # noqa: ARG002 (what is found in the padding is drawn nowhere)
+    ) -> list[Proposals]:
         features = self.backbone(images)
         probability = torch.sigmoid(self.probability(features)[:, 0].float())
         return [self._candidates(features[i], probability[i], postprocess.score_threshold) for i in range(len(images))]
