@@ -191,11 +191,11 @@ def test_an_empty_image_gives_no_objects(spots, grey):
 def run_out_of_memory_above(predictor: Predictor, pixels: int) -> list[tuple[int, ...]]:
     propose, shapes = predictor.segmenter.propose, []
 
-    def limited(images: torch.Tensor, postprocess: Any) -> Any:
+    def limited(images: torch.Tensor, postprocess: Any, sizes: Any) -> Any:
         shapes.append(tuple(images.shape))
         if images.numel() > pixels:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate much")
-        return propose(images, postprocess)
+        return propose(images, postprocess, sizes)
 
     predictor.segmenter.propose = limited
     return shapes
