@@ -12,6 +12,7 @@ import torch
 
 from cytomask.data.channels import ChannelExpectation
 from cytomask.data.normalise import Normalisation
+from cytomask.data.short_edge import ShortestEdge
 from cytomask.errors import CytomaskError
 from cytomask.image import Image
 from cytomask.instances import Instances
@@ -21,7 +22,7 @@ from cytomask.models.proposals import Proposals
 from cytomask.models.segmenter import Postprocess, Segmenter
 from cytomask.prediction.devices import choose_precision, give_back_memory, out_of_memory
 from cytomask.prediction.diameter import estimate_diameter
-from cytomask.prediction.prepare import PreparedImage, prepare_image, scale_to_diameter, unknown_diameter
+from cytomask.prediction.prepare import PreparedImage, prepare_image, scale_to_diameter, scale_to_size, unknown_diameter
 from cytomask.prediction.spool import Spool
 from cytomask.prediction.tiles import DEFAULT_TILE, Tile, check_tile, equal_batches, plan_tiles
 from cytomask.progress import say, track, warn
@@ -54,6 +55,8 @@ class Predictor:
         Its thresholds; the family's defaults if None.
     pixel_size
         µm per pixel that it was trained at.
+    resize
+        Size that it sees whole images at; goes before the pixel size.
     diameter
         Median object diameter that it was trained with, in network pixels.
     device
@@ -79,6 +82,7 @@ class Predictor:
         normalisation: Normalisation,
         postprocess: Postprocess | None = None,
         pixel_size: float | None = None,
+        resize: ShortestEdge | None = None,
         diameter: float | None = None,
         device: str = "auto",
         precision: str = "auto",
@@ -92,7 +96,7 @@ class Predictor:
         self.segmenter = segmenter.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.channels, self.normalisation = channels, normalisation
         self.postprocess = postprocess if postprocess is not None else segmenter.postprocess_class.model_validate({})
-        self.pixel_size, self.diameter = pixel_size, diameter
+        self.pixel_size, self.resize, self.diameter = pixel_size, resize, diameter
         self.batch_size = batch_size
         self.overlap = overlap if overlap is not None else self._default_overlap()
         if tile is None:
@@ -120,9 +124,10 @@ class Predictor:
             normalisation=spec.normalisation,
             postprocess=bundle.postprocess,
             pixel_size=spec.pixel_size,
+            resize=spec.resize,
             diameter=spec.diameter,
             device=device,
-            precision=precision,
+            precision=spec.precision if precision == "auto" else precision,
             batch_size=batch_size,
             tile=tile,
             overlap=overlap,
@@ -181,10 +186,10 @@ class Predictor:
             normalisation=self.normalisation,
             chosen=channels,
             # A diameter says more about this image than the pixel size does.
-            model_pixel_size=self.pixel_size if diameter is None else None,
+            model_pixel_size=self.pixel_size if diameter is None and self.resize is None else None,
         )
         if diameter is None:
-            return prepared
+            return prepared if self.resize is None else prepared.at_scale(*scale_to_size(image.shape, self.resize))
         if diameter == "auto":
             if self.diameter is None:
                 raise unknown_diameter()

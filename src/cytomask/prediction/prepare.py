@@ -14,6 +14,7 @@ import numpy as np
 
 from cytomask.data.channels import ChannelExpectation, select_channels
 from cytomask.data.normalise import Normalisation, NormaliseStatistics, statistics
+from cytomask.data.short_edge import ShortestEdge
 from cytomask.errors import ConfigError
 from cytomask.geometry.resample import resample_window, target_shape
 from cytomask.image import Image
@@ -188,6 +189,21 @@ def scale_to_diameter(diameter: float, model_diameter: float | None) -> tuple[tu
         return (1.0, 1.0), None
     told = f"rescaled by {scale:.3g}, from objects of {diameter:.3g} px to the model's {model_diameter:.3g} px"
     return (scale, scale), told
+
+
+def scale_to_size(shape: tuple[int, int], resize: ShortestEdge) -> tuple[tuple[float, float], str | None]:
+    """Scale that brings an image to the size at which a model sees whole images, and a sentence when it differs.
+
+    Examples
+    --------
+    >>> scale_to_size((400, 600), ShortestEdge(shortest=800, longest=1333))
+    ((2.0, 2.0), 'resized from 600 x 400 to 1200 x 800 px, as the model sees whole images')
+    """
+    height, width = resize.size(shape)
+    if (height, width) == shape:
+        return (1.0, 1.0), None
+    told = f"resized from {shape[1]} x {shape[0]} to {width} x {height} px, as the model sees whole images"
+    return (height / shape[0], width / shape[1]), told
 
 
 def unknown_diameter() -> ConfigError:
