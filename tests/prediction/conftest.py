@@ -48,6 +48,10 @@ class _Boxes(Segmenter):
         halves = proposals.data["size"] / 2 + 1
         return np.concatenate([proposals.points - halves, proposals.points + halves], axis=1)
 
+    def boxes(self, proposals: Proposals) -> np.ndarray:
+        halves = proposals.data["size"] / 2
+        return np.concatenate([proposals.points + 0.5 - halves, proposals.points + 0.5 + halves], axis=1)
+
     def settle(
         self, proposals: Proposals, postprocess: Postprocess, fates: np.ndarray, foreign: np.ndarray
     ) -> np.ndarray:

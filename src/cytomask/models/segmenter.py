@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -36,6 +36,16 @@ class Postprocess(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     score_threshold: float = Field(0.5, ge=0, le=1, description="proposals below this score are dropped")
+    nms: Literal["hard", "linear", "gaussian"] = Field(
+        "hard",
+        description="what becomes of an object that overlaps a better one: hard: it is dropped above the overlap "
+        "threshold; linear: above it, its score is multiplied by 1 - IoU; gaussian: by exp(-IoU² / sigma) at any "
+        "overlap (Soft-NMS, Bodla et al. 2017)",
+    )
+    nms_by: Literal["box", "mask"] = Field("mask", description="whose overlap counts: that of boxes or of masks")
+    nms_threshold: float = Field(0.5, ge=0, le=1, description="of two objects whose IoU is above, the better stays")
+    nms_sigma: float = Field(0.5, gt=0, description="width of gaussian Soft-NMS: the larger, the less scores fall")
+    per_class: bool = Field(False, description="only objects of the same class compete")
 
 
 class Segmenter(nn.Module, ABC):
@@ -100,6 +110,13 @@ class Segmenter(nn.Module, ABC):
 
         **Proposals whose boxes share no area never compete.** So an image's conflicts can be settled part by part.
         Boxes may be too large, at the cost of time.
+        """
+
+    @abstractmethod
+    def boxes(self, proposals: Proposals) -> np.ndarray:
+        """Tight boxes ``(N, 4)``, floats ``(y0, x0, y1, x1)`` in network pixels, whose edges are whole numbers.
+
+        They lie in those of :meth:`bounds`, and follow from each proposal alone.
         """
 
     @abstractmethod
@@ -180,6 +197,21 @@ class Segmenter(nn.Module, ABC):
         """Segment a batch of images, each as one tile: ``float32 (B, C, Y, X)`` in, one ``Instances`` each out."""
         shape = (int(images.shape[-2]), int(images.shape[-1]))
         return [self.resolve(p, postprocess, shape) for p in self.propose(images, postprocess)]
+
+    @classmethod
+    def generous(cls, postprocess: Postprocess, score_threshold: float, nms_threshold: float) -> Postprocess:
+        """Settings for :meth:`propose` whose proposals serve :meth:`resolve` with all stricter ones.
+
+        Families that suppress within :meth:`propose` already override this.
+
+        Parameters
+        ----------
+        postprocess
+            What else is set.
+        score_threshold, nms_threshold
+            The lowest score and the highest overlap threshold that will be asked for.
+        """
+        return postprocess.model_copy(update={"score_threshold": score_threshold})
 
     @classmethod
     def propose_from_data(cls, statistics: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -65,5 +65,9 @@ class StarPostprocess(Postprocess):
     """Thresholds of the star family."""
 
     nms_threshold: float = Field(
-        0.4, ge=0, le=1, description="of two objects that share more than this part of the smaller, the better stays"
+        0.4,
+        ge=0,
+        le=1,
+        description="of two objects that share more than this part of the smaller, the better stays; "
+        "with boxes, and linear, it is the IoU",
     )

@@ -108,14 +108,13 @@ class StarSegmenter(Segmenter):
         )
 
     def bounds(self, proposals: Proposals) -> np.ndarray:
-        distances, directions = proposals.data["distances"], ray_directions(proposals.data["distances"].shape[1])
-        sides = []
-        for axis in range(2):
-            steps = distances * directions[:, axis]
-            sides.append(np.floor(proposals.points[:, axis] + steps.min(axis=1)))
-            sides.append(np.ceil(proposals.points[:, axis] + steps.max(axis=1)))
+        low, high = _extent(proposals)
         # Suppression truncates corners to whole pixels towards zero, pixels are drawn by their middles.
-        return np.stack([sides[0] - 1, sides[2] - 1, sides[1] + 1, sides[3] + 1], axis=1)
+        return np.concatenate([np.floor(low) - 1, np.ceil(high) + 1], axis=1)
+
+    def boxes(self, proposals: Proposals) -> np.ndarray:
+        # Corners are told from the middles of pixels, boxes from their edges.
+        return np.concatenate(_extent(proposals), axis=1).astype(np.float64) + 0.5
 
     def settle(
         self, proposals: Proposals, postprocess: Postprocess, fates: np.ndarray, foreign: np.ndarray
@@ -145,3 +144,12 @@ class StarSegmenter(Segmenter):
     @classmethod
     def propose_from_data(cls, statistics: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         return propose_star(statistics)
+
+
+def _extent(proposals: Proposals) -> tuple[np.ndarray, np.ndarray]:
+    """First and last row and column of each polygon, ``(N, 2)`` each."""
+    distances = proposals.data["distances"]
+    directions = ray_directions(distances.shape[1])
+    steps = [distances * directions[:, axis] for axis in range(2)]
+    low, high = (np.stack([reach(step, axis=1) for step in steps], axis=1) for reach in (np.min, np.max))
+    return proposals.points + low, proposals.points + high
