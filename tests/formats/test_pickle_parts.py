@@ -23,10 +23,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from cytomask.formats.annotations import pickle_parts
-from cytomask.formats.annotations.pickle_parts import Called, PickleError, read_parts
+from cytomask.formats import pickle_parts
 from cytomask.formats.annotations.pickle_writing import pickle_in_array
-from cytomask.formats.annotations.pickled_arrays import as_array, as_number, object_in_array
+from cytomask.formats.pickle_parts import Called, PickleError, read_parts
+from cytomask.formats.pickled_arrays import as_array, as_number, object_in_array
 
 
 def parts(data: bytes):

@@ -2,7 +2,7 @@
 
 Such a file is a pickled dictionary. It is read without unpickling: the pickle is followed, the label image ``masks``
 looked for in it, and nothing that the file names is imported or called
-(:mod:`cytomask.formats.annotations.pickle_parts`). Of the rest only the diameter and the image's name are read; classes
+(:mod:`cytomask.formats.pickle_parts`). Of the rest only the diameter and the image's name are read; classes
 there are none. In old files the background may be -1.
 
 Written is what the program opens: masks and outlines, colours, and the name of the image, of which a copy is put beside
@@ -27,11 +27,11 @@ from cytomask.formats.annotations.image_copies import copy_as_it_is
 from cytomask.formats.annotations.image_finder import ImageFinder, plain_name
 from cytomask.formats.annotations.label_files import image_beside
 from cytomask.formats.annotations.losses import UNNAMED
-from cytomask.formats.annotations.pickle_parts import PickleError, read_parts
 from cytomask.formats.annotations.pickle_writing import pickle_in_array
-from cytomask.formats.annotations.pickled_arrays import as_array, as_number, object_in_array
 from cytomask.formats.label_images import as_label_numbers
 from cytomask.formats.limits import check_label_image
+from cytomask.formats.pickle_parts import PickleError, read_parts
+from cytomask.formats.pickled_arrays import as_array, as_number, object_in_array
 from cytomask.instances import Instances
 from cytomask.output import new_folder
 
@@ -128,7 +128,7 @@ def write_annotations(path: Path, annotations: Iterable[Annotation], classes: Se
 
 
 def read_segmentation(path: Path) -> dict[Any, Any]:
-    """Read the dictionary of a ``_seg.npy`` file, in parts as :mod:`cytomask.formats.annotations.pickle_parts` gives.
+    """Read the dictionary of a ``_seg.npy`` file, in parts as :mod:`cytomask.formats.pickle_parts` gives.
 
     Raises
     ------

@@ -4,7 +4,7 @@ A pickle is a program for a small stack machine. Its instructions are followed h
 import a name or call something, only a note is made of what would have been called, with what. What comes out are
 numbers, texts, lists, tuples and dictionaries, and notes: :class:`Named` for a name that would be imported,
 :class:`Called` for a call with its arguments and the state given to its result. Arrays are made of these by
-:mod:`cytomask.formats.annotations.pickled_arrays`.
+:mod:`cytomask.formats.pickled_arrays`.
 
 So a hostile pickle can do no more than any other broken file. Time and memory follow the size of the file: what is kept
 and recalled is never copied, and nothing that may be deep or shared is hashed, compared or printed.
@@ -22,8 +22,30 @@ from typing import IO, Any, Final, cast
 MAX_INSTRUCTIONS = 5_000_000
 #: Longest name of a key of a dictionary.
 MAX_KEY = 256
-#: All names that files of arrays, texts and dates have; a file with any other is not what it says.
-_HARMLESS = frozenset({
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What pickles of a kind of file are made of; one that has anything else is not what it says.
+
+    Attributes
+    ----------
+    kind
+        What the file is, for messages.
+    names
+        Modules and names that it may name.
+    objects
+        Whether objects are made by their class (``NEWOBJ``), parts stand outside of the pickle (``BINPERSID``, which
+        gives a :class:`Called` of :data:`OUTSIDE`), and ordered dictionaries are given as dictionaries.
+    """
+
+    kind: str
+    names: frozenset[tuple[str, str]]
+    objects: bool = False
+
+
+#: All names that files of arrays, texts and dates have.
+ARRAYS = Allowed("file of arrays", frozenset({
     *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
     ("numpy.core.numeric", "_frombuffer"), ("numpy._core.numeric", "_frombuffer"),
     ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"),
@@ -31,7 +53,7 @@ _HARMLESS = frozenset({
     *((module, f"{kind}Path") for module in ("pathlib", "pathlib._local")
       for kind in ("", "Pure", "Posix", "Windows", "PurePosix", "PureWindows")),
     ("collections", "OrderedDict"), *(("datetime", name) for name in ("date", "time", "datetime", "timedelta")),
-})  # fmt: skip
+}))  # fmt: skip
 
 
 class PickleError(ValueError):
@@ -53,6 +75,10 @@ class Called:
     what: Any
     arguments: Any
     state: Any = None
+
+
+#: Stands for what is kept outside of the pickle: its address is the only argument of the :class:`Called`.
+OUTSIDE: Final = Named("", "outside of the pickle")
 
 
 class _Mark:
@@ -80,8 +106,8 @@ class _Limited:
         return self._file.readline(1 << 16)
 
 
-def read_parts(file: BufferedIOBase, size: int) -> Any:
-    """Follow a pickle's instructions from where the file stands.
+def read_parts(file: BufferedIOBase, size: int, allowed: Allowed = ARRAYS) -> Any:
+    """Follow a pickle's instructions from where the file stands, and leave the file behind the pickle.
 
     Parameters
     ----------
@@ -89,6 +115,8 @@ def read_parts(file: BufferedIOBase, size: int) -> Any:
         An open file.
     size
         Size of the file in bytes.
+    allowed
+        What the pickle may name.
 
     Returns
     -------
@@ -98,7 +126,7 @@ def read_parts(file: BufferedIOBase, size: int) -> Any:
     Raises
     ------
     PickleError
-        If the pickle is broken, has an instruction that arrays need not have, or names what no file of arrays needs.
+        If the pickle is broken, or has an instruction or a name that is not allowed.
 
     Examples
     --------
@@ -107,7 +135,7 @@ def read_parts(file: BufferedIOBase, size: int) -> Any:
     >>> read_parts(io.BytesIO(data), len(data))
     {'a': [1, 2.5, 'x', None]}
     """
-    machine = _Machine()
+    machine = _Machine(allowed)
     try:
         for count, (instruction, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], _Limited(file, size)))):
             if count >= MAX_INSTRUCTIONS:
@@ -115,8 +143,10 @@ def read_parts(file: BufferedIOBase, size: int) -> Any:
             if instruction.name == "STOP":
                 break
             step = _STEPS.get(instruction.name)
+            if step is None and allowed.objects:
+                step = _OBJECT_STEPS.get(instruction.name)
             if step is None:
-                raise PickleError(f"it has an instruction that arrays need not have: {instruction.name}")
+                raise PickleError(f"it has an instruction that a {allowed.kind} need not have: {instruction.name}")
             step(machine, argument)
         return machine.pop()
     except PickleError:
@@ -126,7 +156,8 @@ def read_parts(file: BufferedIOBase, size: int) -> Any:
 
 
 class _Machine:
-    def __init__(self) -> None:
+    def __init__(self, allowed: Allowed) -> None:
+        self.allowed = allowed
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
@@ -253,33 +284,55 @@ def _get(machine: _Machine, argument: Any) -> None:
     machine.push(machine.memo[argument])
 
 
-def _name(module: Any, name: Any) -> Named:
+def _name(machine: _Machine, module: Any, name: Any) -> Named:
     if not isinstance(module, str) or not isinstance(name, str):
         raise PickleError("a name is no text")
-    if (module, name) not in _HARMLESS:
-        raise PickleError(f"it asks to run {module[:60]}.{name[:60]}, which no file of arrays needs")
+    if (module, name) not in machine.allowed.names:
+        raise PickleError(f"it asks to run {module[:60]}.{name[:60]}, which no {machine.allowed.kind} needs")
     return Named(module, name)
 
 
 def _global(machine: _Machine, argument: Any) -> None:
     module, _, name = argument.partition(" ")
-    machine.push(_name(module, name))
+    machine.push(_name(machine, module, name))
 
 
 def _stack_global(machine: _Machine, _: Any) -> None:
     name, module = machine.pop(), machine.pop()
-    machine.push(_name(module, name))
+    machine.push(_name(machine, module, name))
 
 
 def _reduce(machine: _Machine, _: Any) -> None:
     arguments, what = machine.pop(), machine.pop()
     if not isinstance(what, Named) or not isinstance(arguments, tuple):
         raise PickleError("it calls what is no name")
-    machine.push(Called(what, arguments))
+    if machine.allowed.objects and (what.module, what.name) == ("collections", "OrderedDict"):
+        machine.push(_ordered(arguments))
+    else:
+        machine.push(Called(what, arguments))
+
+
+def _ordered(arguments: tuple[Any, ...]) -> dict[Any, Any]:
+    """The dictionary that an ordered one begins as: empty, or of pairs as Python 2 writes it."""
+    made: dict[Any, Any] = {}
+    pairs = arguments[0] if len(arguments) == 1 else []
+    if len(arguments) > 1 or not isinstance(pairs, list):
+        raise PickleError("an ordered dictionary is made of what are no pairs")
+    for pair in pairs:
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise PickleError("an ordered dictionary is made of what are no pairs")
+        _set(made, list(pair))
+    return made
+
+
+def _outside(machine: _Machine, _: Any) -> None:
+    machine.push(Called(OUTSIDE, (machine.pop(),)))
 
 
 def _build(machine: _Machine, _: Any) -> None:
     state, target = machine.pop(), machine.top()
+    if machine.allowed.objects and isinstance(target, dict):
+        return  # attributes of an ordered dictionary
     if not isinstance(target, Called):
         raise PickleError("it gives a state to what is no object")
     target.state = state
@@ -317,3 +370,6 @@ def _push_old_text(machine: _Machine, argument: Any) -> None:
 
 
 _STEPS |= dict.fromkeys(("STRING", "BINSTRING", "SHORT_BINSTRING"), _push_old_text)
+
+#: Instructions that only files with objects have.
+_OBJECT_STEPS: dict[str, Callable[[_Machine, Any], None]] = {"NEWOBJ": _reduce, "BINPERSID": _outside}

@@ -1,6 +1,6 @@
 """Arrays and numbers that stand in a pickle, made without unpickling it.
 
-:mod:`cytomask.formats.annotations.pickle_parts` tells what would be called to make an array, and with what; here the
+:mod:`cytomask.formats.pickle_parts` tells what would be called to make an array, and with what; here the
 array is made of it: of a type of numbers, a shape, and bytes in the file, which must fit each other. Arrays of objects
 or records are never made.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cytomask.formats.annotations.pickle_parts import Called, PickleError
+from cytomask.formats.pickle_parts import Called, PickleError
 
 _DTYPE = re.compile(r"[<>|=]?([biuf])([1248])")
 _MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
@@ -31,7 +31,7 @@ def as_array(part: Any) -> np.ndarray | None:
     Examples
     --------
     >>> import io, pickle
-    >>> from cytomask.formats.annotations.pickle_parts import read_parts
+    >>> from cytomask.formats.pickle_parts import read_parts
     >>> data = pickle.dumps(np.array([[1, 2], [3, 4]], np.uint16))
     >>> as_array(read_parts(io.BytesIO(data), len(data)))
     array([[1, 2],
