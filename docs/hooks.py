@@ -211,7 +211,7 @@ def kind(annotation: Any, limits: Iterable[Any] = ()) -> str:
 
 
 def _plural(text: str) -> str:
-    return re.sub(r"\b(number|text|table)\b", r"\1s", text)
+    return re.sub(r"\b(number|text|table|list)\b", r"\1s", text)
 
 
 def _told_apart(models: list[Any]) -> bool:

@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from cytomask.data.dataset_config import DatasetConfig
 from cytomask.data.steps import parse_steps
 from cytomask.image import Image
 from cytomask.instances import Instances
+from cytomask.models.region.config import RegionConfig
+from cytomask.models.star.config import StarConfig
 from cytomask.workflows.experiment import Experiment
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -135,6 +137,38 @@ def test_yaml_examples_are_valid(path: Path) -> None:
         if isinstance(config, DatasetConfig):
             assert isinstance(config.steps, list)
             parse_steps(config.steps)
+        elif "model" in fields:
+            check_model(fields["model"])
+
+
+def check_model(fields: dict[str, Any]) -> None:
+    """Fail where a model section has a setting that its family does not know, or a value that it does not take."""
+    settings = dict(fields)
+    {"star": StarConfig, "region": RegionConfig}[settings.pop("family", "star")].model_validate(settings)
+
+
+def test_a_wrong_model_section_is_noticed() -> None:
+    check_model({"family": "region", "backbone": {"depth": 18, "width": 64}})
+    for wrong in (
+        {"backbone": {"depth": 19}},
+        {"rays": 32},
+        {"anchors": {"sizes": [[8]]}},
+        {"cascade": [{"iou": 0.5}]},
+    ):
+        with pytest.raises(ValidationError):
+            check_model({"family": "region", **wrong})
+    with pytest.raises(KeyError):
+        check_model({"family": "regions"})
+
+
+def test_the_page_of_the_region_family_shows_its_members() -> None:
+    """Every network that the page is about stands there as YAML that builds what it is called."""
+    page = (DOCS / "explanation/region-family.md").read_text(encoding="utf-8")
+    models = [yaml.safe_load(block)["model"] for language, block in FENCED.findall(page) if language == "yaml"]
+    assert {model.pop("family") for model in models} == {"region"}
+    found = [RegionConfig.model_validate(model) for model in models]
+    kinds = {(config.backbone.depth, len(config.stages), config.mask.kind) for config in found}
+    assert {(50, 1, "convolution"), (50, 3, "convolution"), (18, 1, "pointrend")} <= kinds
 
 
 def test_every_page_is_in_the_navigation_and_there() -> None:
