@@ -16,7 +16,7 @@ _STRIDE = 8
 _FIRST_SIZE = 1024
 _LARGEST_ID = np.iinfo(np.int32).max
 #: How many bits are set in a byte.
-_BITS_SET = np.array([bin(byte).count("1") for byte in range(256)], dtype=np.uint8)
+BITS_SET = np.array([bin(byte).count("1") for byte in range(256)], dtype=np.uint8)
 
 
 def overlap_table(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -160,7 +160,7 @@ def mask_overlaps(
         windows_b[order],
         np.ascontiguousarray(bits_b, np.uint8),
         np.ascontiguousarray(offsets_b, np.int64)[:-1][order],
-        _BITS_SET,
+        BITS_SET,
     )
     index_b = order[index_b].astype(np.int64)
     sort = np.lexsort((index_b, index_a))
@@ -253,10 +253,11 @@ def _byte_at(bits: np.ndarray, first: int, bit: int) -> np.int64:
 
 
 @njit(cache=True, nogil=True)
-def _shared_pixels(
+def shared_pixels(
     window_a: np.ndarray, bits_a: np.ndarray, first_a: int, window_b: np.ndarray, bits_b: np.ndarray, first_b: int,
     bits_set: np.ndarray,
 ) -> int:  # fmt: skip
+    """Count the pixels that two bit-packed masks share; ``bits_set`` is ``BITS_SET``. For compiled code."""
     y0, x0 = max(window_a[0], window_b[0]), max(window_a[1], window_b[1])
     y1, x1 = min(window_a[2], window_b[2]), min(window_a[3], window_b[3])
     shared = 0
@@ -292,7 +293,7 @@ def _count_shared(
             other = windows_b[j]
             if other[2] <= window[0] or other[1] >= window[3] or other[3] <= window[1]:
                 continue
-            shared = _shared_pixels(window, bits_a, offsets_a[i], other, bits_b, offsets_b[j], bits_set)
+            shared = shared_pixels(window, bits_a, offsets_a[i], other, bits_b, offsets_b[j], bits_set)
             if shared == 0:
                 continue
             if found == room:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -15,10 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
+from cytomask.geometry.competition import settle_shapes, soften_shapes
 from cytomask.geometry.fate import KEPT, OPEN
 from cytomask.instances import Instances
 from cytomask.label_layers import LabelLayers
 from cytomask.models.proposals import Proposals
+from cytomask.models.suppression import competing_shapes
 
 
 class SegmenterConfig(BaseModel):
@@ -119,7 +122,6 @@ class Segmenter(nn.Module, ABC):
         They lie in those of :meth:`bounds`, and follow from each proposal alone.
         """
 
-    @abstractmethod
     def settle(
         self, proposals: Proposals, postprocess: Postprocess, fates: np.ndarray, foreign: np.ndarray
     ) -> np.ndarray:
@@ -144,7 +146,37 @@ class Segmenter(nn.Module, ABC):
         -------
         numpy.ndarray
             uint8 ``(N,)``: ``OPEN``, ``KEPT`` or ``DROPPED``.
+
+        Notes
+        -----
+        The usual way is hard suppression by the IoU of boxes or masks. Families that know better override this.
         """
+        shapes = competing_shapes(self, proposals, postprocess.nms_by, postprocess.per_class)
+        return settle_shapes(shapes, proposals.scores, postprocess.nms_threshold, fates, foreign)
+
+    def soften(self, proposals: Proposals, postprocess: Postprocess) -> Proposals:
+        """Lower the scores of proposals that overlap better ones (Soft-NMS), and drop those that fall too low.
+
+        Parameters
+        ----------
+        proposals
+            **All** of an image, in canonical order: the score of each hangs on those of many others.
+        postprocess
+            Its ``nms`` is ``linear`` or ``gaussian``.
+
+        Returns
+        -------
+        Proposals
+            Those whose new score is above the threshold, with that score, in the order that they had.
+        """
+        assert postprocess.nms != "hard"
+        shapes = competing_shapes(self, proposals, postprocess.nms_by, postprocess.per_class)
+        scores = soften_shapes(
+            shapes, proposals.scores, postprocess.nms, threshold=postprocess.nms_threshold,
+            sigma=postprocess.nms_sigma, prune=postprocess.score_threshold,
+        )  # fmt: skip
+        kept = scores > postprocess.score_threshold
+        return replace(proposals, scores=scores.astype(np.float32)).take(kept)
 
     @abstractmethod
     def render(
@@ -184,12 +216,16 @@ class Segmenter(nn.Module, ABC):
         Returns
         -------
         Instances
-            Numbered 1, 2, 3 … in the order of the proposals; none is empty.
+            Numbered 1, 2, 3 … in the order of the proposals; none is empty. With Soft-NMS, scores are the lowered ones.
         """
         proposals = proposals.take(proposals.scores > postprocess.score_threshold)
-        n = len(proposals)
-        fates = self.settle(proposals, postprocess, np.full(n, OPEN, np.uint8), np.zeros(n, bool))
-        rendered = self.render(proposals.take(fates == KEPT), shape, scale)
+        if postprocess.nms == "hard":
+            n = len(proposals)
+            fates = self.settle(proposals, postprocess, np.full(n, OPEN, np.uint8), np.zeros(n, bool))
+            proposals = proposals.take(fates == KEPT)
+        else:
+            proposals = self.soften(proposals, postprocess)
+        rendered = self.render(proposals, shape, scale)
         return rendered.take(rendered.areas() > 0).renumbered()
 
     @torch.inference_mode()

@@ -68,6 +68,6 @@ class StarPostprocess(Postprocess):
         0.4,
         ge=0,
         le=1,
-        description="of two objects that share more than this part of the smaller, the better stays; "
-        "with boxes, and linear, it is the IoU",
+        description="of two objects that share more than this part of the smaller, the better stays; by boxes, and for "
+        "linear Soft-NMS, the IoU counts",
     )

@@ -119,9 +119,18 @@ class StarSegmenter(Segmenter):
     def settle(
         self, proposals: Proposals, postprocess: Postprocess, fates: np.ndarray, foreign: np.ndarray
     ) -> np.ndarray:
-        assert isinstance(postprocess, StarPostprocess)
-        distances, threshold = proposals.data["distances"], postprocess.nms_threshold
-        return settle_polygons(proposals.points, distances, proposals.scores, threshold, fates, foreign)
+        """By boxes as every family; polygons by the part of the smaller one that they share, as StarDist."""
+        if postprocess.nms_by == "box":
+            return super().settle(proposals, postprocess, fates, foreign)
+        points, distances, scores = proposals.points, proposals.data["distances"], proposals.scores
+        threshold = postprocess.nms_threshold
+        if not postprocess.per_class:
+            return settle_polygons(points, distances, scores, threshold, fates, foreign)
+        told = np.empty(len(proposals), np.uint8)
+        for number in np.unique(proposals.classes):
+            of = proposals.classes == number
+            told[of] = settle_polygons(points[of], distances[of], scores[of], threshold, fates[of], foreign[of])
+        return told
 
     def render(
         self, proposals: Proposals, shape: tuple[int, int], scale: tuple[float, float] = (1.0, 1.0)
