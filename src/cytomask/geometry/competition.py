@@ -281,7 +281,7 @@ def _iou(
         if most <= 0 or most / (areas[a] + areas[b] - most) <= least:
             return 0.0
         shared = float(shared_pixels(windows[a], bits, offsets[a], windows[b], bits, offsets[b], bits_set))
-    return shared / (areas[a] + areas[b] - shared)  # type: ignore[no-any-return]
+    return shared / (areas[a] + areas[b] - shared)
 
 
 @njit(cache=True, nogil=True)
