@@ -19,6 +19,7 @@ from cytomask.data.short_edge import ShortestEdge
 from cytomask.errors import ConfigError, first_problem
 from cytomask.models.region.config import RegionConfig, RegionPostprocess
 from cytomask.models.region.detectron2_yaml import read_settings
+from cytomask.models.region.point_head import COARSE_CHANNELS
 
 _LEVELS = ["p2", "p3", "p4", "p5", "p6"]
 _STAGES = ["res2", "res3", "res4", "res5"]
@@ -283,7 +284,9 @@ def _convolution_mask(settings: _Settings) -> dict[str, Any]:
 def _pointrend_mask(settings: _Settings) -> dict[str, Any]:
     head, points = "MODEL.ROI_MASK_HEAD.", "MODEL.POINT_HEAD."
     classes, width = settings.whole("MODEL.ROI_HEADS.NUM_CLASSES"), settings.whole("MODEL.FPN.OUT_CHANNELS")
-    settings.demand({**_ONLY_POINTREND, points + "NUM_CLASSES": classes, head + "CONV_DIM": width})
+    settings.demand(
+        {**_ONLY_POINTREND, points + "NUM_CLASSES": classes, head + "CONV_DIM": min(width, COARSE_CHANNELS)}
+    )
     return {
         "kind": "pointrend",
         "coarse_pool": settings.whole(head + "POOLER_RESOLUTION"),
