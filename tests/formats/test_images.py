@@ -128,6 +128,16 @@ def test_everything_is_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [path.name for path in found] == ["a.tif", "b.tif"]
 
 
+def test_a_file_is_listed_whatever_it_holds(tmp_path: Path) -> None:
+    """What is empty or broken is found out when it is read, by each image for itself."""
+    (tmp_path / "empty.tif").touch()
+    (tmp_path / "text.tif").write_text("no pixels")
+    assert _names(tmp_path, tmp_path / "empty.tif", tmp_path / "text.tif") == ["empty.tif", "text.tif"]
+    assert _names(tmp_path, tmp_path) == ["empty.tif", "text.tif"]
+    with pytest.raises(ImageError, match="0 bytes"):
+        read_image(tmp_path / "empty.tif")
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

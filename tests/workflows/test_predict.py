@@ -165,10 +165,25 @@ def test_one_bad_image_of_several(model, images, tmp_path, capsys):
     assert [i["image_id"] for i in record["images"]] == [1, 2]
 
 
+@pytest.mark.parametrize("by_name", [True, False])
+def test_an_empty_file_is_left_out_as_a_broken_one_is(model, images, tmp_path, capsys, by_name):
+    (images / "broken.tif").write_text("this is no picture")
+    (images / "empty.tif").touch()
+    named = sorted(images.iterdir()) if by_name else [images]
+    summary = predict_images(model, named, tmp_path / "out", device="cpu", save=("labels",))
+    assert [r.name for r in summary.images] == ["a", "b"]
+    assert [path.name for path, _ in summary.failed] == ["broken.tif", "empty.tif"]
+    assert "empty.tif is left out" in capsys.readouterr().err
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert [Path(f["file"]).name for f in record["failed"]] == ["broken.tif", "empty.tif"]
+
+
 def test_the_only_image_is_bad(model, images, tmp_path):
     (images / "broken.tif").write_text("this is no picture")
-    with pytest.raises(ImageError):
-        predict_images(model, [images / "broken.tif"], tmp_path / "out", device="cpu")
+    (images / "empty.tif").touch()
+    for name in ("broken.tif", "empty.tif"):
+        with pytest.raises(ImageError):
+            predict_images(model, [images / name], tmp_path / "out", device="cpu")
     tifffile.imwrite(images / "five.tif", np.zeros((5, 40, 40), np.uint8), metadata={"axes": "CYX"})
     with pytest.raises(ChannelError):
         predict_images(model, [images / "five.tif"], tmp_path / "out", device="cpu")

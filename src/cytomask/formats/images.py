@@ -140,6 +140,14 @@ def _describe(path: Path) -> str:
 
 def check_file(path: str | Path, suffixes: Sequence[str], error: type[CytomaskError] = ImageError) -> Path:
     """Make sure that a path is a file of a supported kind with something in it."""
+    path = check_kind(path, suffixes, error)
+    if path.is_file() and path.stat().st_size == 0:
+        raise error("the file is empty", where=path, found="0 bytes", fix="export or copy it again")
+    return path
+
+
+def check_kind(path: str | Path, suffixes: Sequence[str], error: type[CytomaskError] = ImageError) -> Path:
+    """Make sure that a path is a file, or a folder of zarr, and that its name tells a supported kind."""
     path = Path(path)
     if path.is_dir():
         if ".zarr" in suffixes and is_zarr(path):
@@ -164,8 +172,6 @@ def check_file(path: str | Path, suffixes: Sequence[str], error: type[CytomaskEr
             expected=", ".join(suffixes),
             fix="export it as TIFF",
         )
-    if path.stat().st_size == 0:
-        raise error("the file is empty", where=path, found="0 bytes", fix="export or copy it again")
     return path
 
 
@@ -205,7 +211,8 @@ def _matches(path: str | Path) -> list[Path]:
     elif not place.exists() and glob.has_magic(str(path)):
         inside = [Path(name) for name in glob.glob(str(path), recursive=True) if _may_be_image(Path(name))]  # noqa: PTH207
     else:
-        return [check_file(place, IMAGE_SUFFIXES)]
+        # What the file holds is seen when it is read: one that is empty or broken does not keep others from being read.
+        return [check_kind(place, IMAGE_SUFFIXES)]
     named = [p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES or p.is_dir()]
     images = [p for p in named if not p.name.startswith(".")]
     kept = [p for p in images if not p.name.lower().endswith(OUR_OUTPUTS)]
