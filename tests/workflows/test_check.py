@@ -773,6 +773,31 @@ def test_report_page_and_repaired_copy_are_written(clean: Path, tmp_path: Path) 
     assert main(["check", str(fixed), "--strict"]) == 0
 
 
+def test_what_was_written_is_said_once(clean: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = Path(shutil.copytree(clean, tmp_path / "set"))
+    edit_labels(root, second_piece)
+    main(["check", str(root), "--fix", str(tmp_path / "fixed")])
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("wrote") == 1
+    assert f"wrote the repaired copy {tmp_path / 'fixed'}" in " ".join(said.out.split("\n"))
+    assert "repaired copy: 1 repair, 0 findings left for a person" in said.err
+
+
+@pytest.mark.parametrize("folder", ["images", "labels", "elsewhere"])
+def test_an_image_is_not_taken_for_its_own_labels(
+    clean: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], folder: str
+) -> None:
+    root = Path(shutil.copytree(clean, tmp_path / "set"))
+    if folder == "elsewhere":
+        (root / "elsewhere").mkdir()
+        shutil.copy(root / "images" / "im0.png", root / "elsewhere" / "im0.png")
+    assert main(["check", str(root / folder / "im0.png")]) == 2
+    said = capsys.readouterr().err
+    assert "this is a single image" in said
+    assert "im0.png" in said
+    assert "images/ and labels/" in said
+
+
 def test_pictures_show_the_place(clean: Path, tmp_path: Path) -> None:
     from cytomask.data.dataset import open_dataset
     from cytomask.workflows.check_pictures import Pictures

@@ -189,6 +189,12 @@ def open_dataset(path: str | Path, split: str | None = None) -> Dataset:
         dataset = _from_config(path, read_config(path))
     elif path.exists() and recognise_format(path) is not None:
         dataset = _from_config(path, DatasetConfig(annotations=path.name))
+        if any(sample.image_path == sample.label_path for sample in dataset.samples):
+            raise DataError(
+                "this is a single image, which would be its own labels", where=path,
+                expected="a YAML file, a folder with images/ and labels/, or annotations with their images",
+                fix="name the folder that holds images/ and labels/; `cytomask predict` segments single images",
+            )  # fmt: skip
     else:
         raise DataError(
             "this is no data set" if path.exists() else "there is no such data set",

@@ -61,7 +61,7 @@ class Repaired:
         """What to print."""
         done = sum(row["status"] == "done" for row in self.rows)
         return [
-            f"wrote a repaired copy to {self.folder}: {many(done, 'repair')}, "
+            f"repaired copy: {many(done, 'repair')}, "
             f"{many(len(self.rows) - done, 'finding')} left for a person ({TABLE_NAME})"
         ]
 
