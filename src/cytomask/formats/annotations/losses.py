@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cytomask.formats.annotations.annotation import Annotation
+from cytomask.formats.limits import check_label_image
+from cytomask.geometry.bit_masks import paint_masks
 from cytomask.geometry.outline import mask_outlines
-from cytomask.instances import Instances, intersections
+from cytomask.instances import Instances
 
 #: What objects are called where nothing names their class.
 UNNAMED = ("object",)
@@ -45,14 +47,12 @@ class Losses:
         objects = annotation.instances
         found: dict[str, int] = {}
         if "overlap" not in self.holds:
-            first, second, pixels = intersections(objects, objects)
-            shared = first != second
+            check_label_image(objects.shape, annotation.name)
+            groups = [objects]
             if "class-overlap" in self.holds:
-                shared &= objects.classes[first] == objects.classes[second]
-            apart = shared & (first < second)
-            found["overlap"] = len(np.unique(np.concatenate([first[apart], second[apart]])))
-            found["shared pixels"] = int(pixels[apart].sum())
-            found["hidden"] = _hidden(objects, first[shared], second[shared], pixels[shared])
+                groups = [objects.take(objects.classes == c) for c in np.unique(objects.classes)]
+            counted = np.array([_overlap(group) for group in groups]).reshape(-1, 3).sum(axis=0).tolist()
+            found["overlap"], found["shared pixels"], found["hidden"] = counted
         if "pieces" not in self.holds or "holes" not in self.holds:
             pieces, holes = _pieces_and_holes(objects)
             found |= {"pieces": int((pieces > 1).sum()), "holes": int((holes > 0).sum())}
@@ -101,30 +101,28 @@ class Losses:
         return _many(self.images[feature], "image")
 
 
-def _hidden(objects: Instances, first: np.ndarray, second: np.ndarray, pixels: np.ndarray) -> int:
-    """How many objects lie wholly below those that share pixels with them; pairs are given both ways."""
-    place = np.empty(len(objects), np.int64)
-    place[np.argsort(objects.scores, kind="stable")] = np.arange(len(objects))
-    above = place[second] > place[first]
-    below, upper, pixels = first[above], second[above], pixels[above]
-    covered = np.bincount(below, pixels, len(objects))
-    # Of each object, those that cover most of it come first.
-    order = np.lexsort((-pixels, below))
-    upper, begins = upper[order], np.searchsorted(below[order], np.arange(len(objects) + 1)).tolist()
-    hidden = 0
-    for i in np.flatnonzero((covered > 0) & (covered >= objects.areas())).tolist():
-        left = objects.mask(i).copy()
-        y0, x0, y1, x1 = objects.windows[i].tolist()
-        for j in upper[begins[i] : begins[i + 1]].tolist():
-            top, first_x, bottom, last_x = (int(v) for v in objects.windows[j])
-            rows = slice(max(top, y0), min(bottom, y1))
-            columns = slice(max(first_x, x0), min(last_x, x1))
-            mask = objects.mask(j)[rows.start - top : rows.stop - top, columns.start - first_x : columns.stop - first_x]
-            left[rows.start - y0 : rows.stop - y0, columns.start - x0 : columns.stop - x0] &= ~mask
-            if not left.any():
-                break
-        hidden += not left.any()
-    return hidden
+def _overlap(objects: Instances) -> tuple[int, int, int]:
+    """Count the objects that share pixels with others, the pixels so shared, and the objects wholly below others.
+
+    Takes one image and a look at each object's pixels: thousands of objects in one place make millions of pairs.
+    """
+    if len(objects) < 2:
+        return 0, 0, 0
+    top, left = objects.windows[:, :2].min(axis=0).tolist()
+    bottom, right = objects.windows[:, 2:].max(axis=0).tolist()
+    windows = objects.windows - np.array([top, left, top, left], np.int32)
+    # The numbers tell what lies on top in each pixel, and what lies lowest: where these differ, there are several.
+    order, numbers = np.argsort(objects.scores, kind="stable"), np.arange(1, len(objects) + 1, dtype=np.int32)
+    highest, lowest = (np.zeros((bottom - top, right - left), np.int32) for _ in range(2))
+    paint_masks(highest, order, windows, objects.bits, objects.offsets, numbers)
+    paint_masks(lowest, order[::-1].copy(), windows, objects.bits, objects.offsets, numbers)
+    shared = highest != lowest
+    overlapping = np.zeros(len(objects), bool)
+    for i, (y0, x0, y1, x1) in enumerate(windows.tolist()):
+        part = shared[y0:y1, x0:x1]
+        overlapping[i] = part.any() and (part & objects.mask(i)).any()
+    visible = np.isin(numbers, highest)
+    return int(overlapping.sum()), int(shared.sum()), int((overlapping & ~visible).sum())
 
 
 def _pieces_and_holes(objects: Instances) -> tuple[np.ndarray, np.ndarray]:
