@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from cytomask.progress import set_quiet
+
 # The first example of a test may wait for a kernel to be compiled: that is no fault.
 # The same code is given the same examples.
 settings.register_profile("untimed", deadline=None, derandomize=True)
 settings.load_profile("untimed")
+
+
+@pytest.fixture(autouse=True)
+def _progress_is_told() -> Iterator[None]:
+    """A command that a test runs with ``--quiet`` does not silence the tests after it."""
+    set_quiet(False)
+    yield
+    set_quiet(False)
+
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
