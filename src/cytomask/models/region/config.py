@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cytomask.models.segmenter import Postprocess, SegmenterConfig
 
@@ -213,6 +213,11 @@ class RegionConfig(SegmenterConfig):
         default_factory=ConvolutionMaskConfig, discriminator="kind"
     )
     context: int = Field(64, ge=0, description="pixels around a tile that are shown to the network besides its objects")
+
+    @field_validator("mask", mode="before")
+    @classmethod
+    def _usual_mask(cls, value: Any) -> Any:
+        return {"kind": "convolution", **value} if isinstance(value, dict) else value
 
     @property
     def stages(self) -> tuple[CascadeStage, ...]:
