@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from cytomask.cli.channels import read_channels
+
 
 def predict(
     model: Annotated[str, typer.Argument(help="A shipped model's name (nuclei), a bundle, or a run's folder.")],
@@ -53,6 +55,27 @@ def predict(
     nms_threshold: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Overlap above which the weaker object goes (default: the model's own)."),
+    ] = None,
+    nms: Annotated[
+        str | None,
+        typer.Option(
+            help="What becomes of the weaker of two objects that overlap: hard (it goes), linear or gaussian "
+            "(Soft-NMS: its score falls, and it goes below the score threshold). Default: the model's own."
+        ),
+    ] = None,
+    nms_by: Annotated[
+        str | None, typer.Option(help="Whose overlap counts: box or mask (default: the model's own).")
+    ] = None,
+    nms_sigma: Annotated[
+        float | None,
+        typer.Option(help="Width of gaussian Soft-NMS: the smaller, the lower scores fall (default: the model's own)."),
+    ] = None,
+    per_class: Annotated[
+        bool | None,
+        typer.Option(
+            "--per-class/--across-classes",
+            help="Only objects of the same class compete, or all (default: the model's own).",
+        ),
     ] = None,
     with_: Annotated[
         list[str] | None,
@@ -121,10 +144,17 @@ def predict(
         save=tuple(part.strip() for part in save.split(",") if part.strip()),
         image_ids=image_ids,
         overlay=OverlayStyle(overlay_by, overlay_text, overlay_boxes, overlay_grey),
-        channels=_channels(channels),
+        channels=read_channels(channels),
         diameter=diameter,
         pixel_size=pixel_size,
-        thresholds={"score_threshold": score_threshold, "nms_threshold": nms_threshold},
+        thresholds={
+            "score_threshold": score_threshold,
+            "nms_threshold": nms_threshold,
+            "nms": nms,
+            "nms_by": nms_by,
+            "nms_sigma": nms_sigma,
+            "per_class": per_class,
+        },
         tile=tile,
         overlap=overlap,
         batch_size=batch,
@@ -143,10 +173,3 @@ def predict(
         typer.echo(line)
     if summary.failed:
         raise typer.Exit(2)
-
-
-def _channels(text: str | None) -> list[str | int] | None:
-    if text is None:
-        return None
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    return [int(part) if part.isdigit() else part for part in parts]

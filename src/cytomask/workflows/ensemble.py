@@ -111,7 +111,7 @@ class OpenEnsemble:
 def open_ensemble(
     combination: Combination,
     first: tuple[str | Path, Bundle, Predictor],
-    thresholds: Mapping[str, float | None],
+    thresholds: Mapping[str, float | str | bool | None],
     **settings: Any,
 ) -> OpenEnsemble:
     """Load the further models, and combine them with the first.
@@ -179,7 +179,7 @@ class ModelEnsemble:
         axes: str | None = None,
         channels: Sequence[str | int] | None = None,
         diameter: float | Literal["auto"] | None = None,
-        **thresholds: float,
+        **thresholds: float | str | bool,
     ) -> Instances:
         """Segment one image with all models, and fuse what they find.
 

@@ -53,7 +53,7 @@ class Model:
         augment: Augment = "none",
         scales: Sequence[float] = (1.0,),
         fusion: Fusion | None = None,
-        **thresholds: float,
+        **thresholds: float | str | bool,
     ) -> Instances:
         """Segment one image.
 
@@ -73,7 +73,8 @@ class Model:
         fusion
             How what is found in the views becomes one; None: weighted boxes fusion by masks.
         **thresholds
-            Other thresholds than the model's: ``score_threshold=0.6``, ``nms_threshold=0.3``.
+            Other post-processing than the model's: ``score_threshold=0.6``, ``nms_threshold=0.3``, ``nms="gaussian"``,
+            ``nms_by="box"``, ``nms_sigma=0.3``, ``per_class=True``, and what else its family has.
 
         Returns
         -------
@@ -104,13 +105,13 @@ def as_image(image: Image | np.ndarray | str | Path, axes: str | None = None) ->
     return image if isinstance(image, Image) else read_image(image, axes=axes)
 
 
-def override_thresholds(postprocess: Any, thresholds: Mapping[str, float | None]) -> Any:
-    """Replace some of a model's thresholds; those that are None stay.
+def override_thresholds(postprocess: Any, thresholds: Mapping[str, float | str | bool | None]) -> Any:
+    """Replace some of a model's thresholds and other settings of post-processing; those that are None stay.
 
     Raises
     ------
     ConfigError
-        If the family has no such threshold, or the value is out of range.
+        If the family has no such setting, or the value is out of range.
     """
     from pydantic import ValidationError
 
@@ -121,7 +122,9 @@ def override_thresholds(postprocess: Any, thresholds: Mapping[str, float | None]
         return type(postprocess).model_validate({**postprocess.model_dump(), **changed})
     except ValidationError as error:
         raise ConfigError(
-            "a threshold is wrong", found=first_problem(error), expected=", ".join(type(postprocess).model_fields)
+            "a setting of post-processing is wrong",
+            found=first_problem(error),
+            expected=", ".join(type(postprocess).model_fields),
         ) from error
 
 

@@ -29,7 +29,7 @@ from cytomask.workflows.coco_results import coco_lines, join_lines, split_lines,
 from cytomask.workflows.ensemble import Combination, OpenEnsemble, open_ensemble
 from cytomask.workflows.model import override_thresholds
 from cytomask.workflows.models import find_model, load_model
-from cytomask.workflows.predict_giant import COCO_LINES_NAME, GIANT_PIXELS, predict_giant
+from cytomask.workflows.predict_giant import COCO_LINES_NAME, GIANT_PIXELS, check_told_by_parts, predict_giant
 from cytomask.workflows.predict_outputs import USUAL, Outputs
 from cytomask.workflows.predict_progress import ImageProgress, file_identity
 from cytomask.workflows.predict_record import ImageResult, PredictionSummary, count_classes, run_record
@@ -49,7 +49,7 @@ def predict_images(
     channels: Sequence[str | int] | None = None,
     diameter: float | str | None = None,
     pixel_size: float | None = None,
-    thresholds: Mapping[str, float | None] | None = None,
+    thresholds: Mapping[str, float | str | bool | None] | None = None,
     tile: int | None = None,
     overlap: int | None = None,
     batch_size: int | None = None,
@@ -98,7 +98,7 @@ def predict_images(
     pixel_size
         µm per pixel, instead of what the files say.
     thresholds
-        Other thresholds than the model's; those that are None stay.
+        Other thresholds and post-processing than the model's; those that are None stay.
     tile, overlap, batch_size, device, precision
         As for :class:`~cytomask.prediction.predictor.Predictor`.
     axes, plane
@@ -136,6 +136,8 @@ def predict_images(
     bundle = load_model(model)
     postprocess = override_thresholds(bundle.postprocess, dict(thresholds or {}))
     tiling: dict[str, Any] = {"tile": tile, "overlap": overlap, "batch_size": batch_size}
+    if on_disk:
+        check_told_by_parts(postprocess)
     predictor = Predictor.from_bundle(bundle, device=device, precision=precision, **tiling)
     together = None
     if combine is not None and combine.active:
@@ -240,6 +242,12 @@ class _Job:
                 where=path, found=f"{image.height} x {image.width} pixels",
                 fix="use --in-memory if there is memory for it, or one model without --augment and --scales",
             )  # fmt: skip
+        if on_disk:
+            try:
+                check_told_by_parts(self.postprocess)
+            except ConfigError as error:
+                size = f"{image.height} x {image.width} pixels, {error.found}"
+                raise ImageError(error.what, where=path, found=size, fix=error.fix) from error
         if progress.other():
             say(f"{path.name}: what an earlier run did is not used, since this differs: {', '.join(progress.other())}")
         outputs = self.plan.of_image(name, on_disk=on_disk)

@@ -18,7 +18,7 @@ import pandas as pd
 
 from cytomask.data.channels import select_channels
 from cytomask.data.normalise import NormaliseStatistics
-from cytomask.errors import OutputError
+from cytomask.errors import ConfigError, OutputError
 from cytomask.formats.ome_zarr_labels import LabelZarrWriter
 from cytomask.image import Image
 from cytomask.instances import Instances
@@ -105,10 +105,11 @@ def predict_giant(
     Raises
     ------
     ChannelError, ConfigError
-        As for :meth:`~cytomask.prediction.predictor.Predictor.prepare`.
+        As for :meth:`~cytomask.prediction.predictor.Predictor.prepare`; also as :func:`check_told_by_parts`.
     OutputError
         If the disk is full.
     """
+    check_told_by_parts(postprocess)
     _check_pixels(progress, image)
     prepared = _prepare(predictor, image, postprocess, progress, channels, diameter)
     spool = Spool(progress.folder / "spool")
@@ -140,6 +141,22 @@ def predict_giant(
         labels.finish()
         _move(labels.path, outputs["labels"], progress.folder)
     return GiantResult(objects.counts, prepared.scale, prepared.told)
+
+
+def check_told_by_parts(postprocess: Postprocess) -> None:
+    """Refuse Soft-NMS, which cannot be told from a part of the image.
+
+    Raises
+    ------
+    ConfigError
+        If an object's score hangs on those of all others.
+    """
+    if postprocess.nms != "hard":
+        raise ConfigError(
+            "Soft-NMS lowers scores in the order of all objects of an image, so it cannot be worked through on disk",
+            where="--nms", found=f"nms {postprocess.nms}", expected="hard",
+            fix="use --in-memory if there is memory for the image, or --nms hard (and a --nms-threshold that suits it)",
+        )  # fmt: skip
 
 
 def _check_pixels(progress: ImageProgress, image: Image) -> None:

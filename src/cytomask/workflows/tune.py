@@ -1,15 +1,18 @@
-"""Tune: find the post-processing thresholds that are best on validation data."""
+"""Tune: find the post-processing that is best on validation data."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-
-import numpy as np
+from typing import Any, Literal, get_args
 
 from cytomask.data.dataset import open_dataset
 from cytomask.data.sample import Sample, load_sample
-from cytomask.errors import BundleError, DataError
+from cytomask.errors import BundleError, ConfigError, DataError
+from cytomask.evaluation.coco import coco_metrics
+from cytomask.evaluation.coco_settings import CocoSettings
 from cytomask.evaluation.score import instance_score
 from cytomask.instances import Instances
 from cytomask.models.bundle import Bundle, save_bundle
@@ -18,38 +21,54 @@ from cytomask.models.segmenter import Postprocess
 from cytomask.prediction.predictor import Predictor
 from cytomask.progress import say, track
 from cytomask.workflows.models import find_model, load_model
+from cytomask.workflows.tune_search import NMS_THRESHOLDS, SCORE_THRESHOLDS, search
 
-#: Proposals below the lowest threshold that is tried are never made.
-SCORE_THRESHOLDS = tuple(round(float(t), 3) for t in np.arange(0.25, 0.81, 0.05))
-NMS_THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6)
-#: A finer search around the best score threshold.
-FINE_STEPS = (-0.025, 0.025)
+#: By which figure settings are compared; see :func:`tune_bundle`.
+Metric = Literal["accuracy", "ap"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
+#: What the figures are called in files, and for people.
+_NAMES: dict[Metric, tuple[str, str]] = {
+    "accuracy": ("mean_accuracy_50_90", "mean accuracy over IoU 0.50–0.90"),
+    "ap": ("coco_ap", "COCO AP of masks"),
+}
+#: Lowering the score threshold never lowers AP, so it is not searched: as low as rankings usually ask for.
+AP_SCORE_THRESHOLD = 0.05
 
 
 @dataclass(frozen=True)
 class TuneResult:
-    """The thresholds before and after, and what each of them scores on the tuning images."""
+    """The settings before and after, and what each of them scores on the tuning images."""
 
     before: Postprocess
     after: Postprocess
     score_before: float
     score_after: float
-    tried: list[dict[str, float]]
+    tried: list[dict[str, Any]]
     n_images: int
+    metric: Metric = "accuracy"
     saved_to: Path | None = None
 
     def lines(self) -> list[str]:
         """The result for people."""
-        changes = [
-            f"  {name}: {old:.3g} → {getattr(self.after, name):.3g}" for name, old in self.before.model_dump().items()
-        ]
+        changes = []
+        for name, old in self.before.model_dump().items():
+            new = getattr(self.after, name)
+            if name == "nms_sigma" and "gaussian" not in (self.before.nms, self.after.nms):
+                continue
+            changes.append(f"  {name}: {_say(old)} → {_say(new)}" if old != new else f"  {name}: {_say(old)}")
         saved = f"saved in {self.saved_to}" if self.saved_to else "nothing was saved"
         return [
-            f"mean accuracy over IoU 0.50–0.90 on {self.n_images} images: "
+            f"{_NAMES[self.metric][1]} on {self.n_images} image{'' if self.n_images == 1 else 's'}: "
             f"{self.score_before:.3f} → {self.score_after:.3f}",
             *changes,
             saved,
         ]
+
+
+def _say(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True)
@@ -65,50 +84,76 @@ def tune_bundle(
     samples: list[Sample],
     *,
     device: str = "auto",
-    channels: list[str | int] | None = None,
+    channels: Sequence[str | int] | None = None,
+    metric: Metric = "accuracy",
 ) -> TuneResult:
-    """Search the thresholds on annotated images; the bundle itself is not changed.
+    """Search the post-processing on annotated images; the bundle itself is not changed.
 
-    The network runs once per image; only post-processing is repeated. Score thresholds are searched on a grid and then
-    finer, overlap thresholds around the best score threshold, until neither changes.
+    The network runs once per image; only post-processing is repeated, as
+    :func:`~cytomask.workflows.tune_search.search` tells.
+
+    Parameters
+    ----------
+    bundle
+        The model.
+    samples
+        Annotated images.
+    device
+        Where the network runs.
+    channels
+        Channels of the images to use, by name or number.
+    metric
+        ``"accuracy"``: the mean over IoU 0.50 … 0.90 of tp / (tp + fp + fn), for results that people look at.
+        ``"ap"``: COCO's average precision of masks, for rankings; the score threshold becomes 0.05, as this figure
+        counts doubtful objects in their order and is never better without them.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such metric.
+    DataError
+        If there are no images.
     """
+    if metric not in METRICS:
+        raise ConfigError("there is no such metric", where="--metric", found=metric, expected=", ".join(METRICS))
     if not samples:
         raise DataError("there are no images to tune on")
+    segmenter, before = bundle.segmenter, bundle.postprocess
+    start = before if metric == "accuracy" else before.model_copy(update={"score_threshold": AP_SCORE_THRESHOLD})
+    lowest = min(before.score_threshold, start.score_threshold)
+    generous = segmenter.generous(
+        before, min(lowest, *SCORE_THRESHOLDS) if metric == "accuracy" else lowest,
+        max(before.nms_threshold, *NMS_THRESHOLDS),
+    )  # fmt: skip
     predictor = Predictor.from_bundle(bundle, device=device)
-    before = bundle.postprocess
-    generous = before.model_copy(update={"score_threshold": min(SCORE_THRESHOLDS)})
     cases = []
     for sample in track(samples, "predicting for tuning"):
         image, layers = load_sample(sample)
         prepared = predictor.prepare(image, channels=channels)
         proposals = predictor.propose(prepared, generous)
         cases.append(_Case(proposals, prepared.native_shape, prepared.scale, layers.to_instances()))
-
-    known: dict[tuple[tuple[str, float], ...], float] = {}
+    truths = [case.truth for case in cases]
+    names = segmenter.config.classes
+    figure = instance_score if metric == "accuracy" else partial(_average_precision, names)
+    known: dict[tuple[tuple[str, Any], ...], float] = {}
 
     def score(postprocess: Postprocess) -> float:
-        key = tuple(sorted(postprocess.model_dump().items()))
+        key = tuple(postprocess.model_dump().items())
         if key not in known:
-            found = [bundle.segmenter.resolve(c.proposals, postprocess, c.shape, c.scale) for c in cases]
-            known[key] = instance_score([c.truth for c in cases], found)
+            found = [segmenter.resolve(case.proposals, postprocess, case.shape, case.scale) for case in cases]
+            known[key] = figure(truths, found)
         return known[key]
 
-    def best_of(current: Postprocess, name: str, values: tuple[float, ...]) -> Postprocess:
-        options = [current, *(current.model_copy(update={name: v}) for v in values)]
-        return max(options, key=score)
+    best = search(score, start, n_classes=len(names), score_thresholds=metric == "accuracy")
+    say(f"tuning: {len(known)} settings tried; the best scores {score(best):.4f}, {score(before):.4f} before")
+    tried = [{**dict(key), _NAMES[metric][0]: value} for key, value in known.items()]
+    return TuneResult(before, best, score(before), score(best), tried, len(samples), metric)
 
-    start = max((before, before.model_copy(update={"score_threshold": 0.5})), key=score)
-    best, previous = start, None
-    while best != previous:
-        previous = best
-        best = best_of(best, "score_threshold", SCORE_THRESHOLDS)
-        if "nms_threshold" in type(before).model_fields:
-            best = best_of(best, "nms_threshold", NMS_THRESHOLDS)
-        around = tuple(round(best.score_threshold + step, 4) for step in FINE_STEPS)
-        best = best_of(best, "score_threshold", tuple(t for t in around if 0 < t < 1))
-        say(f"tuning: score {score(best):.4f} with " + ", ".join(f"{k} {v:g}" for k, v in best.model_dump().items()))
-    tried = [{**dict(key), "mean_accuracy_50_90": value} for key, value in known.items()]
-    return TuneResult(before, best, score(before), score(best), tried, len(samples))
+
+def _average_precision(names: Sequence[str], truths: list[Instances], found: list[Instances]) -> float:
+    settings = CocoSettings(max_dets=(2000,), areas={"l": (0.0, 1e10)})
+    value = coco_metrics(truths, found, "segm", settings, names)["AP"]
+    return 0.0 if value is None else float(value)
 
 
 def tune_model(
@@ -118,14 +163,31 @@ def tune_model(
     split: str = "val",
     max_images: int | None = None,
     device: str = "auto",
+    channels: Sequence[str | int] | None = None,
+    metric: Metric = "accuracy",
     save: bool = True,
 ) -> TuneResult:
-    """Tune a bundle on one split of a data set, and save the thresholds in it.
+    """Tune a bundle on one split of a data set, and save the settings in it.
+
+    Parameters
+    ----------
+    model
+        A shipped model's name, a bundle, or a run's folder.
+    data, split, max_images
+        The annotated images.
+    device, channels, metric
+        As for :func:`tune_bundle`.
+    save
+        Whether to save.
 
     Raises
     ------
     BundleError
         If the model is a zip or a shipped one and should be saved.
+    ChannelError
+        If the images' channels do not fit the model.
+    ConfigError
+        If there is no such metric.
     DataError
         If the data set or the split is not there.
     """
@@ -140,20 +202,20 @@ def tune_model(
     dataset = open_dataset(data)
     samples = dataset.split(split)[:max_images]
     dataset.verify(samples)
-    result = tune_bundle(bundle, samples, device=device)
+    result = tune_bundle(bundle, samples, device=device, channels=channels, metric=metric)
     if not save:
         return result
     save_tuned(bundle, result, path, split)
-    return TuneResult(**{**result.__dict__, "saved_to": path})
+    return replace(result, saved_to=path)
 
 
 def save_tuned(bundle: Bundle, result: TuneResult, folder: Path, split: str) -> None:
-    """Put tuned thresholds into a bundle, with the score that they reached, and save it."""
+    """Put tuned settings into a bundle, with the score that they reached, and save it."""
     bundle.spec.postprocess = result.after.model_dump()
     bundle.spec.metrics["tuning"] = {
         "split": split,
         "images": result.n_images,
-        "mean_accuracy_50_90": round(result.score_after, 6),
+        _NAMES[result.metric][0]: round(result.score_after, 6),
         "before": result.before.model_dump(),
     }
     save_bundle(bundle, folder)
