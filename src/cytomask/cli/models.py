@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+
+
+class _Commands(TyperGroup):
+    """Commands whose names may be of two words: ``import detectron2`` besides ``import``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        name = " ".join(args[:2])
+        return super().parse_args(ctx, [name, *args[2:]] if name in self.commands else args)
+
 
 app = typer.Typer(
-    help="Models: list the shipped ones, show one, export one to a file, import it again.", no_args_is_help=True
+    cls=_Commands,
+    help="Models: list the shipped ones, show one, export one to a file, import it again, or import one of detectron2.",
+    no_args_is_help=True,
 )
 
 
@@ -45,7 +57,31 @@ def import_model(
     source: Annotated[Path, typer.Argument(help="A zip file that export wrote.")],
     folder: Annotated[Path, typer.Argument(help="The bundle's folder to make.")],
 ) -> None:
-    """Unpack a model into a folder."""
+    """Unpack a model into a folder. (A checkpoint of detectron2: see `cytomask models import detectron2 --help`.)"""
     from cytomask.workflows.models import import_bundle
 
     typer.echo(f"wrote {import_bundle(source, folder)}")
+
+
+@app.command("import detectron2")
+def import_detectron2_model(
+    checkpoint: Annotated[Path, typer.Argument(help="A .pth or .pkl file of detectron2; nothing in it is run.")],
+    config_file: Annotated[
+        Path,
+        typer.Option("--config-file", help="Its configuration: YAML of the zoo, or of the training."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The bundle's folder to make.")],
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Names of the classes: a,b,c or a COCO JSON; else COCO's 80, or class1, class2 …"),
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the configuration; may be repeated."),
+    ] = None,
+) -> None:
+    """Turn a Mask R-CNN, Cascade R-CNN or PointRend checkpoint of detectron2 into a model that gives its results."""
+    from cytomask.workflows.import_detectron2 import import_detectron2
+
+    made = import_detectron2(checkpoint, config_file, out, classes=classes, changes=changes or ())
+    typer.echo(f"wrote {made}")

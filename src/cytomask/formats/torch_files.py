@@ -10,6 +10,7 @@ an optimiser's state in a checkpoint costs nothing.
 from __future__ import annotations
 
 import math
+import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -139,14 +140,31 @@ def open_torch_file(path: Path) -> Iterator[TorchFile]:
         size = path.stat().st_size
         if file.read(4) == b"PK\x03\x04":
             file.seek(0)
-            try:
-                with zipfile.ZipFile(file) as archive:
-                    yield _read_archive(archive)
-            except zipfile.BadZipFile as error:
-                raise PickleError(f"the archive is broken: {error}") from error
+            with _broken_archives_told():
+                archive = zipfile.ZipFile(file)
+                content = _read_archive(archive)
+            yield content
             return
         file.seek(0)
         yield _read_pickles(cast(BufferedIOBase, file), size)
+
+
+@contextmanager
+def _broken_archives_told() -> Iterator[None]:
+    try:
+        yield
+    except PickleError:
+        raise
+    except (
+        zipfile.BadZipFile,
+        OSError,
+        NotImplementedError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        struct.error,
+    ) as error:
+        raise PickleError(f"the archive is broken: {error}"[:200]) from error
 
 
 def _read_archive(archive: zipfile.ZipFile) -> TorchFile:
@@ -170,7 +188,7 @@ def _read_archive(archive: zipfile.ZipFile) -> TorchFile:
         member = names.get(f"{folder}data/{address}")
         if member is None or start + length > member.file_size:
             raise PickleError(f"the numbers of a tensor are missing: data/{str(address)[:40]}")
-        with archive.open(member) as file:
+        with _broken_archives_told(), archive.open(member) as file:
             file.seek(start)
             return _exactly(cast(BufferedIOBase, file), length)
 

@@ -96,8 +96,15 @@ class Detectron2Config:
     notes: tuple[str, ...]
 
 
-def read_config(path: str | Path) -> Detectron2Config:
+def read_config(path: str | Path, changes: Sequence[str] = ()) -> Detectron2Config:
     """Read a YAML configuration: one that detectron2 dumped, or one of its zoo with its bases.
+
+    Parameters
+    ----------
+    path
+        The file.
+    changes
+        Settings that count instead of the file's, as ``KEY=VALUE``.
 
     Raises
     ------
@@ -115,7 +122,7 @@ def read_config(path: str | Path) -> Detectron2Config:
     (50, 'class4', True, 0.05)
     """
     path = Path(path)
-    settings = _Settings(read_settings(path), path)
+    settings = _Settings(read_settings(path, changes), path)
     try:
         return _convert(settings)
     except ValidationError as error:

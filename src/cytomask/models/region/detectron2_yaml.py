@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ _RENAMED = {
 }
 
 
-def read_settings(path: Path) -> dict[str, Any]:
+def read_settings(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
     r"""Read a configuration with its bases; settings that none of them names have detectron2's defaults.
 
     Parameters
@@ -105,6 +106,8 @@ def read_settings(path: Path) -> dict[str, Any]:
     path
         A YAML file: a whole configuration as detectron2 dumps it, or one of its zoo. Bases are looked for beside it;
         those of detectron2's own that are missing there are known.
+    changes
+        Settings that count instead of the file's, as ``KEY=VALUE``.
 
     Returns
     -------
@@ -126,7 +129,20 @@ def read_settings(path: Path) -> dict[str, Any]:
     >>> settings["MODEL.MASK_ON"], settings["MODEL.ROI_HEADS.NAME"], settings["TEST.DETECTIONS_PER_IMAGE"]
     (True, 'StandardROIHeads', 100)
     """
-    return DEFAULTS | {_RENAMED.get(key, key): _value(value) for key, value in _with_bases(path, 0).items()}
+    found = _with_bases(path, 0) | _changed(changes)
+    return DEFAULTS | {_RENAMED.get(key, key): _value(value) for key, value in found.items()}
+
+
+def _changed(changes: Sequence[str]) -> dict[str, str]:
+    pairs = [change.partition("=") for change in changes]
+    for key, equals, _ in pairs:
+        if not equals or _RENAMED.get(key, key) not in DEFAULTS:
+            raise ConfigError(
+                "a setting to be changed is not known",
+                found=f"{key}{equals}",
+                expected="KEY=VALUE, for example MODEL.ROI_HEADS.NUM_CLASSES=4",
+            )
+    return {key: value for key, _, value in pairs}
 
 
 def _with_bases(path: Path, depth: int) -> dict[str, Any]:
