@@ -13,6 +13,7 @@ and recalled is never copied, and nothing that may be deep or shared is hashed, 
 from __future__ import annotations
 
 import pickletools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BufferedIOBase
@@ -137,22 +138,28 @@ def read_parts(file: BufferedIOBase, size: int, allowed: Allowed = ARRAYS) -> An
     """
     machine = _Machine(allowed)
     try:
-        for count, (instruction, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], _Limited(file, size)))):
-            if count >= MAX_INSTRUCTIONS:
-                raise PickleError(f"it has more than {MAX_INSTRUCTIONS} instructions")
-            if instruction.name == "STOP":
-                break
-            step = _STEPS.get(instruction.name)
-            if step is None and allowed.objects:
-                step = _OBJECT_STEPS.get(instruction.name)
-            if step is None:
-                raise PickleError(f"it has an instruction that a {allowed.kind} need not have: {instruction.name}")
-            step(machine, argument)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of backslashes in broken texts
+            _follow(machine, file, size)
         return machine.pop()
     except PickleError:
         raise
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, MemoryError, RecursionError) as error:
         raise PickleError(f"it is broken: {type(error).__name__}: {error}"[:200]) from error
+
+
+def _follow(machine: _Machine, file: BufferedIOBase, size: int) -> None:
+    for count, (instruction, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], _Limited(file, size)))):
+        if count >= MAX_INSTRUCTIONS:
+            raise PickleError(f"it has more than {MAX_INSTRUCTIONS} instructions")
+        if instruction.name == "STOP":
+            break
+        step = _STEPS.get(instruction.name)
+        if step is None and machine.allowed.objects:
+            step = _OBJECT_STEPS.get(instruction.name)
+        if step is None:
+            raise PickleError(f"it has an instruction that a {machine.allowed.kind} need not have: {instruction.name}")
+        step(machine, argument)
 
 
 class _Machine:
