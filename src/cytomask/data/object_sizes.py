@@ -1,4 +1,4 @@
-"""How large the annotated objects of a data set are: what grids, rays, tiles and scales are derived from."""
+"""How large the annotated objects of a data set are: what grids, rays, anchors, tiles and scales are derived from."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from cytomask.data.dataset import Dataset
 from cytomask.data.sample import Sample
 from cytomask.errors import DataError
+from cytomask.geometry.bit_masks import label_windows
 from cytomask.progress import track
 
 #: So many images say enough; more only take time.
@@ -38,13 +39,40 @@ def equivalent_diameters(labels: np.ndarray) -> np.ndarray:
     return 2 * np.sqrt(areas / np.pi)
 
 
+def box_shapes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sizes and shapes of the objects' bounding boxes.
+
+    Parameters
+    ----------
+    labels
+        int ``(Y, X)``, 0 for background.
+
+    Returns
+    -------
+    sides, elongations
+        float64 ``(objects,)`` each, by ascending id: the side in pixels of the square with the box's area, and the
+        box's longer side over its shorter.
+
+    Examples
+    --------
+    >>> sides, elongations = box_shapes(np.array([[4, 4, 4, 4], [0, 2, 0, 0]]))
+    >>> sides.tolist(), elongations.tolist()
+    ([1.0, 2.0], [1.0, 4.0])
+    """
+    _, windows = label_windows(labels)
+    height, width = (windows[:, 2:] - windows[:, :2]).astype(np.float64).T
+    return np.sqrt(height * width), np.maximum(height, width) / np.minimum(height, width)
+
+
 def object_size_statistics(samples: Sequence[Sample], dataset: Dataset) -> dict[str, float]:
-    """Percentiles of the objects' equivalent diameters over (at most ``MAX_IMAGES``) annotated images.
+    """Percentiles of the objects' sizes and shapes over (at most ``MAX_IMAGES``) annotated images.
 
     Returns
     -------
     dict
-        ``n_objects``, ``diameter_p5``, ``diameter_p50``, ``diameter_p95`` (pixels).
+        ``n_objects``; ``diameter_p5``, ``diameter_p50``, ``diameter_p95``: of the circles with the objects' areas
+        (pixels); ``box_side_p5``, ``box_side_p50``, ``box_side_p95``: of the squares with their bounding boxes' areas
+        (pixels); ``elongation_p90``: longer over shorter side of the bounding box.
 
     Raises
     ------
@@ -52,17 +80,20 @@ def object_size_statistics(samples: Sequence[Sample], dataset: Dataset) -> dict[
         If there is not a single annotated object.
     """
     chosen = samples[:: max(1, -(-len(samples) // MAX_IMAGES))]
-    parts = []
+    parts, boxes = [], []
     for sample in track(chosen, "measuring objects"):
         layers = dataset.load_layers(sample)
         parts += [equivalent_diameters(layer) for layer in layers.layers]
+        boxes += [box_shapes(layer) for layer in layers.layers]
     diameters = np.concatenate(parts) if parts else np.zeros(0)
     if diameters.size == 0:
         raise DataError("the training images hold no annotated object", found=f"{len(chosen)} images looked at")
-    p5, p50, p95 = np.percentile(diameters, [5, 50, 95])
-    return {
-        "n_objects": float(diameters.size),
-        "diameter_p5": float(p5),
-        "diameter_p50": float(p50),
-        "diameter_p95": float(p95),
-    }
+    sides, elongations = (np.concatenate(column) for column in zip(*boxes, strict=True))
+    statistics = {"n_objects": float(diameters.size)}
+    for name, values, percentiles in (
+        ("diameter", diameters, (5, 50, 95)),
+        ("box_side", sides, (5, 50, 95)),
+        ("elongation", elongations, (90,)),
+    ):
+        statistics |= {f"{name}_p{p}": float(np.percentile(values, p)) for p in percentiles}
+    return statistics

@@ -50,8 +50,8 @@ class RegionProposalNetwork(nn.Module):
         self.objectness = nn.Conv2d(width, self.anchors.per_place, 1)
         self.deltas = nn.Conv2d(width, 4 * self.anchors.per_place, 1)
         for layer in [*self.convolutions, self.objectness, self.deltas]:
-            nn.init.normal_(layer.weight, std=0.01)  # type: ignore[arg-type]
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Predict from feature maps ``(B, C, rows, columns)``.
