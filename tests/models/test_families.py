@@ -18,6 +18,8 @@ _REGION: dict[str, Any] = {
     "backbone": {"depth": 18, "width": 16, "stem_width": 16},
     "pyramid": {"width": 16},
     "anchors": {"sizes": [[12], [24], [48], [96], [192]]},
+    "rpn": {"train_before": 100, "train_after": 60, "test_before": 60, "test_after": 60},
+    "sampling": {"batch": 64},
     "box": {"linear_width": 32},
     "mask": {"convolutions": 1, "width": 16},
 }
@@ -81,7 +83,7 @@ def test_training_lowers_the_loss(segmenter: Segmenter) -> None:
         optimiser.zero_grad()
         total.backward()
         optimiser.step()
-        course.append(float(total))
+        course.append(float(total.detach()))
     assert np.mean(course[-3:]) < 0.9 * np.mean(course[:2])
 
 

@@ -13,6 +13,7 @@ from cytomask.models.segmenter import Segmenter
 #: Family name -> module and class, imported when first used.
 FAMILIES: dict[str, tuple[str, str]] = {
     "star": ("cytomask.models.star.segmenter", "StarSegmenter"),
+    "region": ("cytomask.models.region.segmenter", "RegionSegmenter"),
 }
 
 
