@@ -221,7 +221,8 @@ def targets(layers: LabelLayers) -> dict[str, np.ndarray]:
 
 
 def patches(count: int = 5, **options: object) -> PatchDataset:
-    settings_: dict = {"load": load, "targets": targets, "size": 32, "length": 24, "augment": EVERYTHING, "seed": 3}
+    settings_: dict = {"load": load, "targets": targets, "length": 24, "seed": 3}
+    settings_["sampler"] = PatchSampler(32, augment=EVERYTHING)
     return PatchDataset(samples(count), **{**settings_, **options})
 
 
@@ -304,7 +305,9 @@ class TestPatchDataset:
 
     def test_rare_groups_are_drawn_more_often(self) -> None:
         kinds = samples(20, lambda i: "rare" if i == 13 else "usual")
-        dataset = PatchDataset(kinds, load=load, targets=targets, size=32, length=2000, balance="kind", preload=False)
+        dataset = PatchDataset(
+            kinds, load=load, targets=targets, sampler=PatchSampler(32), length=2000, balance="kind", preload=False
+        )
         counts = Counter(dataset.chosen(i) for i in range(2000))
         # One to the root of 19.
         assert counts[13] / 2000 == pytest.approx(1 / (1 + 19**0.5), abs=0.01)
@@ -360,7 +363,9 @@ def test_real_micrographs(shared_data: Path) -> None:
             *load_sample(sample), channels=ChannelExpectation(mode="rgb"), normalisation=PercentileNormalisation()
         )
 
-    drawn = PatchDataset(chosen, load=read, targets=targets, size=128, length=20, augment=GEOMETRY, balance="modality")
+    drawn = PatchDataset(
+        chosen, load=read, targets=targets, sampler=PatchSampler(128, augment=GEOMETRY), length=20, balance="modality"
+    )
     contrasts = []
     for index in range(20):
         item = drawn[index]

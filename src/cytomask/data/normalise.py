@@ -13,11 +13,15 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from cytomask.errors import ImageError
+from cytomask.errors import ConfigError, ImageError
 from cytomask.image import Image
 
 #: Pixels per channel that the statistics look at; larger images are sampled evenly.
 MAX_PIXELS = 4_000_000
+
+
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_AboveZero = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class _Method(BaseModel):
@@ -77,9 +81,49 @@ class FixedRange(_Method):
         return self
 
 
+class MeanStd(_Method):
+    """Subtract a mean and divide by a standard deviation that are given in 8-bit units, as pretrained networks want it.
+
+    Images of 8 bits are taken as they are. Of others, two percentiles become 0 and 255 first.
+    """
+
+    method: Literal["mean_std"] = "mean_std"
+    mean: tuple[_Finite, ...] = Field(
+        (123.675, 116.28, 103.53), min_length=1, description="of each channel, in order, or one for all; 0 to 255"
+    )
+    std: tuple[_AboveZero, ...] = Field((1.0,), min_length=1, description="of each channel, or one for all")
+    low: float = Field(1.0, ge=0, le=100, description="percentile that becomes 0 where pixels have not 8 bits")
+    high: float = Field(99.8, ge=0, le=100, description="percentile that becomes 255 where pixels have not 8 bits")
+    per_channel: bool | None = Field(None, description="percentiles as in percentile normalisation")
+    clip: tuple[float, float] | None = Field(None, description="lowest and highest value afterwards")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _check_order("percentiles", self.low, self.high)
+        _check_clip(self.clip)
+        return self
+
+    def unit(self) -> MeanStd:
+        """Give the method without its last step: pixels of about 0 to 1, as changes of intensity expect them."""
+        return self.model_copy(update={"mean": (0.0,), "std": (255.0,), "clip": None})
+
+    def from_unit(self, pixels: np.ndarray) -> np.ndarray:
+        """Do the last step: from what :meth:`unit` gives, float32 ``(C, Y, X)``, to what this method gives.
+
+        Examples
+        --------
+        >>> MeanStd(mean=(55,), std=(2,)).from_unit(np.ones((1, 1, 1), np.float32))
+        array([[[100.]]], dtype=float32)
+        """
+        mean, std = (_of_channels(values, len(pixels), "mean and std") for values in (self.mean, self.std))
+        offset, scale = (np.array(v, np.float32).reshape(-1, 1, 1) for v in (mean, [255 / s for s in std]))
+        values = pixels * scale - offset * (scale / np.float32(255))
+        return values if self.clip is None else np.clip(values, *self.clip)
+
+
 #: Any of the methods, told apart by ``method``.
 Normalisation = Annotated[
-    PercentileNormalisation | MinMax | ZScore | FixedRange,
+    PercentileNormalisation | MinMax | ZScore | FixedRange | MeanStd,
     Field(discriminator="method"),
 ]
 
@@ -158,6 +202,8 @@ def statistics(image: Image, config: Normalisation, max_pixels: int = MAX_PIXELS
     ------
     ImageError
         If the pixels that are looked at are not all finite.
+    ConfigError
+        If a method has means for another number of channels.
 
     Examples
     --------
@@ -172,6 +218,9 @@ def statistics(image: Image, config: Normalisation, max_pixels: int = MAX_PIXELS
     if isinstance(config, FixedRange):
         pairs = [(config.low, _inverse(config.high - config.low))] * image.n_channels
         return _statistics(pairs, dtype, clip)
+    eight_bits = np.dtype(image.dtype) == np.uint8
+    if isinstance(config, MeanStd) and eight_bits:
+        return _statistics(_standardised([(0.0, 1 / 255)] * image.n_channels, config), dtype, clip)
     channels = _sample(image, max_pixels)
     _check_finite(channels, image)
     measure = _MEASURES[config.method]
@@ -183,6 +232,8 @@ def statistics(image: Image, config: Normalisation, max_pixels: int = MAX_PIXELS
         distinct = [c for i, c in enumerate(channels) if i == 0 or not np.array_equal(c, channels[0])]
         joint = distinct[0].ravel() if len(distinct) == 1 else np.concatenate([c.ravel() for c in channels])
         pairs = [measure(joint, config)] * image.n_channels
+    if isinstance(config, MeanStd):
+        pairs = _standardised(pairs, config)
     return _statistics(pairs, dtype, clip)
 
 
@@ -191,6 +242,25 @@ def _statistics(
 ) -> NormaliseStatistics:
     offset, scale = (np.array(values, dtype=dtype).reshape(-1, 1, 1) for values in zip(*pairs))
     return NormaliseStatistics(offset, scale, clip)
+
+
+def _standardised(pairs: list[tuple[float, float]], config: MeanStd) -> list[tuple[float, float]]:
+    """Offset and scale of each channel that lead to 0..1, changed so that they lead to ``config``'s units."""
+    mean, std = (_of_channels(values, len(pairs), "mean and std") for values in (config.mean, config.std))
+    # Without contrast the scale is 0, and any offset will do.
+    return [(o + (m / (255 * s) if s else 0.0), 255 * s / d) for (o, s), m, d in zip(pairs, mean, std)]
+
+
+def _of_channels(values: tuple[float, ...], count: int, what: str) -> tuple[float, ...]:
+    if len(values) == 1:
+        return values * count
+    if len(values) != count:
+        raise ConfigError(
+            f"the {what} of the normalisation do not fit the channels",
+            found=f"{len(values)} values for {count} channels",
+            expected="one value, or one for each channel",
+        )
+    return values
 
 
 def _sample(image: Image, max_pixels: int) -> np.ndarray:
@@ -228,7 +298,7 @@ def _rounding(values: np.ndarray, largest: float) -> float:
     return 4 * float(np.finfo(values.dtype).eps) * largest if values.dtype.kind == "f" else 0.0
 
 
-def _percentile(values: np.ndarray, config: PercentileNormalisation) -> tuple[float, float]:
+def _percentile(values: np.ndarray, config: PercentileNormalisation | MeanStd) -> tuple[float, float]:
     low, high = percentiles(values, (config.low, config.high))
     inverse = _inverse(high - low, _rounding(values, max(abs(low), abs(high))))
     return (low, inverse) if inverse else _min_max(values, config)
@@ -246,7 +316,12 @@ def _z_score(values: np.ndarray, config: object) -> tuple[float, float]:
     return float(values.mean(dtype=np.float64)), _inverse(float(values.std(dtype=np.float64)))
 
 
-_MEASURES: dict[str, Callable] = {"percentile": _percentile, "min_max": _min_max, "z_score": _z_score}
+_MEASURES: dict[str, Callable] = {
+    "percentile": _percentile,
+    "min_max": _min_max,
+    "z_score": _z_score,
+    "mean_std": _percentile,
+}
 
 
 def percentiles(values: np.ndarray, q: tuple[float, ...]) -> tuple[float, ...]:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
-from cytomask.data.augment import AugmentConfig
 from cytomask.data.channels import ChannelExpectation, select_channels
 from cytomask.data.normalise import Normalisation, statistics
-from cytomask.data.patches import PatchSampler, SourceImage
+from cytomask.data.patches import SourceImage
 from cytomask.data.sample import Sample
 from cytomask.data.steps import apply_steps
 from cytomask.errors import DataError
@@ -26,9 +25,20 @@ from cytomask.progress import say, track
 Targets = Callable[[LabelLayers], Mapping[str, npt.NDArray]]
 #: Reads a sample: normalised float ``(C, Y, X)``, and its annotation.
 Load = Callable[[Sample], tuple[npt.NDArray[np.floating], LabelLayers]]
+#: Changes the pixels of a patch, float32 ``(C, Y, X)``.
+Finish = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 
 #: How far to go to the next image on the unit interval: multiples of it fill the interval most evenly.
 _GOLDEN = 0.6180339887498949
+
+
+class Sampler(Protocol):
+    """Draws training items of an image: pixels, float32 ``(C, Y, X)``, and their annotation."""
+
+    def draw(
+        self, source: SourceImage, rng: np.random.Generator, note: Callable[[str], None] | None = None
+    ) -> tuple[npt.NDArray[np.float32], LabelLayers]:
+        """Draw one; ``rng`` decides all that is drawn."""
 
 
 class PatchDataset(Dataset):
@@ -45,8 +55,8 @@ class PatchDataset(Dataset):
         Reads one of them: normalised float ``(C, Y, X)``, and its annotation.
     targets
         Makes a patch's training targets.
-    size, foreground, augment
-        See :class:`~cytomask.data.patches.PatchSampler`.
+    sampler
+        Draws a patch of an image, as :class:`~cytomask.data.patches.PatchSampler` does, or the image as a whole.
     length
         Patches per epoch.
     seed
@@ -60,6 +70,8 @@ class PatchDataset(Dataset):
     preload
         Whether images are read into the cache now. Worker processes that are forked later then share it; otherwise
         each fills its own.
+    finish
+        What is done to the pixels of a patch at the end, when its intensities have been changed.
 
     Raises
     ------
@@ -73,20 +85,19 @@ class PatchDataset(Dataset):
         *,
         load: Load,
         targets: Targets,
-        size: int,
+        sampler: Sampler,
         length: int,
-        foreground: float = 0.9,
-        augment: AugmentConfig | None = None,
         seed: int = 0,
         balance: str | None = None,
         cache_bytes: int = 4 * 2**30,
         preload: bool = True,
+        finish: Finish | None = None,
     ) -> None:
         if not samples:
             raise DataError("there are no images to train on")
         self.samples = list(samples)
         self.load, self.targets = load, targets
-        self.sampler = PatchSampler(size, foreground, AugmentConfig.none() if augment is None else augment)
+        self.sampler, self.finish = sampler, finish
         self.length, self.seed, self.epoch = length, seed, 0
         self.cache_bytes = cache_bytes
         self._cache: dict[int, SourceImage] = {}
@@ -107,6 +118,8 @@ class PatchDataset(Dataset):
             raise IndexError(f"patch {index} of {self.length}")
         source = self._source(self.chosen(index))
         image, layers = self.sampler.draw(source, np.random.default_rng([self.seed, 2, self.epoch, index]))
+        if self.finish is not None:
+            image = self.finish(image)
         item = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in self.targets(layers).items()}
         return {"image": torch.from_numpy(image), **item}
 

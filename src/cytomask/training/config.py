@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
@@ -16,7 +16,8 @@ class Optimiser(BaseModel):
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
     learning_rate: float = Field(3e-4, gt=0)
-    weight_decay: float = Field(1e-4, ge=0)
+    weight_decay: float = Field(1e-4, ge=0, description="of weights; norms have none")
+    decay_biases: bool = Field(False, description="biases are decayed like weights")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     gradient_clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient, or null")
 
@@ -26,11 +27,22 @@ class Schedule(BaseModel):
 
     model_config = _STRICT
 
-    name: Literal["cosine", "plateau", "constant"] = "cosine"
-    warmup_steps: int = Field(100, ge=0, description="steps of linear rise from a hundredth of the rate")
+    name: Literal["cosine", "plateau", "constant", "multistep"] = "cosine"
+    warmup_steps: int = Field(100, ge=0, description="steps of linear rise to the rate; not with plateau")
+    warmup_factor: float = Field(0.01, ge=0, le=1, description="share of the rate that the rise begins with")
     final_fraction: float = Field(0.01, ge=0, le=1, description="cosine: the last rate over the first")
+    milestones: tuple[int, ...] = Field((), description="multistep: steps from which on the rate is lower")
+    gamma: float = Field(0.1, gt=0, le=1, description="multistep: what the rate is multiplied with at each")
     factor: float = Field(0.5, gt=0, lt=1, description="plateau: what the rate is multiplied with")
     patience: int = Field(10, ge=0, description="plateau: validations without improvement before that")
+
+    @model_validator(mode="after")
+    def _steps(self) -> Self:
+        if self.name == "multistep" and not self.milestones:
+            raise ValueError("multistep needs milestones: steps at which the rate becomes lower")
+        if list(self.milestones) != sorted(set(self.milestones)) or min(self.milestones, default=1) < 1:
+            raise ValueError("milestones must rise, from 1 on")
+        return self
 
 
 class EarlyStopping(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from cytomask.errors import TrainingError
 from cytomask.instances import Instances
 from cytomask.models.segmenter import Postprocess, Segmenter
-from cytomask.training.config import TrainingConfig
+from cytomask.training.config import Optimiser, Schedule, TrainingConfig
 
 #: Scores predictions against truth over a set of images; larger is better.
 Metric = Callable[[list[Instances], list[Instances]], float]
@@ -69,8 +70,9 @@ class TrainingModule(pl.LightningModule):
         losses = self.segmenter.losses(images, targets)
         for name, value in {**losses, "loss": torch.stack(list(losses.values())).sum()}.items():
             self.log(f"val/{name}", value.detach(), on_step=False, on_epoch=True, batch_size=1)
-        proposals = self.segmenter.propose(images, self.postprocess, [batch["truth"].shape])[0]
-        self._predictions.append(self.segmenter.resolve(proposals, self.postprocess, batch["truth"].shape))
+        proposals = self.segmenter.propose(images, self.postprocess, [batch["size"]])[0]
+        shape, scale = batch["truth"].shape, batch["scale"]
+        self._predictions.append(self.segmenter.resolve(proposals, self.postprocess, shape, scale))
         self._truths.append(batch["truth"])
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
@@ -89,7 +91,7 @@ class TrainingModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings, schedule = self.settings.optimiser, self.settings.schedule
-        groups = _parameter_groups(self.segmenter, settings.weight_decay)
+        groups = _parameter_groups(self.segmenter, settings)
         optimiser: torch.optim.Optimizer
         if settings.name == "sgd":
             optimiser = torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
@@ -111,21 +113,43 @@ class TrainingModule(pl.LightningModule):
 
 
 def _rate(config: TrainingConfig, step: int, steps: int) -> float:
-    """The learning rate at a step, over the configured one."""
-    warmup, final = config.schedule.warmup_steps, config.schedule.final_fraction
-    if step < warmup:
-        return 0.01 + 0.99 * step / warmup
-    if config.schedule.name == "constant":
+    """The learning rate at a step, over the configured one.
+
+    The rise leads in a straight line from ``warmup_factor`` to what the schedule has at its end, as in detectron2.
+    """
+    schedule = config.schedule
+    warmup = min(schedule.warmup_steps, steps)
+    if step >= warmup:
+        return _rate_without_rise(schedule, step, steps)
+    low, high = schedule.warmup_factor, _rate_without_rise(schedule, warmup, steps)
+    return low + (high - low) * step / warmup
+
+
+def _rate_without_rise(schedule: Schedule, step: int, steps: int) -> float:
+    if schedule.name == "constant":
         return 1.0
-    progress = min(1.0, (step - warmup) / max(1, steps - warmup))
+    if schedule.name == "multistep":
+        return schedule.gamma ** bisect_right(schedule.milestones, step)
+    warmup, final = schedule.warmup_steps, schedule.final_fraction
+    progress = min(1.0, max(0, step - warmup) / max(1, steps - warmup))
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def _parameter_groups(segmenter: Segmenter, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay for weights only: on biases and norms it does harm (He et al. 2019)."""
-    decayed = [p for p in segmenter.parameters() if p.requires_grad and p.ndim > 1]
-    plain = [p for p in segmenter.parameters() if p.requires_grad and p.ndim <= 1]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+def _parameter_groups(segmenter: Segmenter, settings: Optimiser) -> list[dict[str, Any]]:
+    """Weight decay for weights, and biases if so set: on biases and norms it does harm (He et al. 2019)."""
+    decayed: list[Tensor] = []
+    plain: list[Tensor] = []
+    seen: set[Tensor] = set()
+    for module in segmenter.modules():
+        weight = getattr(module, "weight", None)
+        # Weights of norms are one number for each channel.
+        is_norm = isinstance(weight, Tensor) and weight.ndim <= 1
+        for parameter in module.parameters(recurse=False):
+            if parameter.requires_grad and parameter not in seen:
+                seen.add(parameter)
+                decays = parameter.ndim > 1 or (settings.decay_biases and not is_norm)
+                (decayed if decays else plain).append(parameter)
+    return [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 
 def _split(batch: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:

@@ -20,7 +20,8 @@ class ValidationImages(Dataset):
     Parameters
     ----------
     pairs
-        Normalised images ``float (C, Y, X)`` with their annotation; kept as float16 to save memory.
+        Normalised images ``float (C, Y, X)`` with their annotation; kept as float16 to save memory. Where an image
+        has been resized for the network, its annotation is still of the native size: what is found is compared there.
     segmenter
         Makes the targets and tells the stride.
     """
@@ -35,10 +36,25 @@ class ValidationImages(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         image, layers = self.pairs[index]
         stride = self.segmenter.stride
+        rows, columns = image.shape[1:]
         padded = pad_to_stride(image.astype(np.float32), stride)
         height, width = padded.shape[1:]
         room = np.zeros((len(layers.layers), height, width), np.int32)
-        room[:, : layers.shape[0], : layers.shape[1]] = layers.layers
+        room[:, :rows, :columns] = _resized(layers.layers, (rows, columns))
         grown = LabelLayers(layers=room, classes=layers.classes, crowd=layers.crowd, class_names=layers.class_names)
         targets = {name: torch.from_numpy(value) for name, value in self.segmenter.targets(grown).items()}
-        return {"image": torch.from_numpy(padded), "targets": targets, "truth": layers.to_instances()}
+        return {
+            "image": torch.from_numpy(padded),
+            "targets": targets,
+            "truth": layers.to_instances(),
+            "size": (rows, columns),
+            "scale": (rows / layers.shape[0], columns / layers.shape[1]),
+        }
+
+
+def _resized(labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Label images ``(K, Y, X)`` at another size: of each pixel, the label at its centre."""
+    if labels.shape[1:] == shape:
+        return labels
+    rows, columns = (((np.arange(m) + 0.5) * (n / m)).astype(int) for m, n in zip(shape, labels.shape[1:]))
+    return labels[:, rows[:, None], columns]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cytomask.data.augment import AugmentConfig
 from cytomask.data.channels import ChannelExpectation
 from cytomask.data.normalise import Normalisation, PercentileNormalisation
+from cytomask.data.patches import PatchSampler
+from cytomask.data.short_edge import ShortestEdge
+from cytomask.data.whole_images import WholeImageSampler
 from cytomask.errors import ConfigError, first_problem
 from cytomask.training.config import TrainingConfig
 
@@ -34,18 +37,37 @@ class DataSection(BaseModel):
         None, description="channels of the images to use, by name or number"
     )
     normalisation: Normalisation = Field(default_factory=PercentileNormalisation)
+    resize: ShortestEdge | None = Field(
+        None, description="size at which images are validated and predicted, part of the model; null: their own"
+    )
     balance: str | None = Field(None, description="column whose groups are drawn more evenly than they occur")
     licence: str | None = Field(None, description="licence of the data, copied into the model")
 
 
 class PatchSection(BaseModel):
-    """How training patches are drawn."""
+    """How training items are drawn: square patches, or whole images sized by their edges."""
 
     model_config = _STRICT
 
-    size: int = Field(256, ge=32, multiple_of=16, description="side in network pixels")
-    foreground: float = Field(0.9, ge=0, le=1, description="share of patches centred on an object")
+    mode: Literal["patch", "image"] = Field("patch", description="square patches, or whole images")
+    size: int = Field(256, ge=32, multiple_of=16, description="patch: side in network pixels")
+    foreground: float = Field(0.9, ge=0, le=1, description="patch: share of patches centred on an object")
+    short_edge: tuple[Annotated[int, Field(ge=16)], ...] = Field(
+        (640, 672, 704, 736, 768, 800),
+        min_length=1,
+        description="image: lengths in pixels of the shorter edge, of which one is drawn each time",
+    )
+    long_edge: int = Field(1333, ge=16, description="image: most pixels of the longer edge")
+    crop: float | None = Field(
+        None, gt=0, le=1, description="image: smallest share of rows and of columns that is kept, or null for all"
+    )
     cache_gb: float = Field(4.0, ge=0, description="memory for decoded images")
+
+    def sampler(self, augment: AugmentConfig) -> PatchSampler | WholeImageSampler:
+        """Make what draws training items."""
+        if self.mode == "image":
+            return WholeImageSampler(self.short_edge, self.long_edge, self.crop, augment)
+        return PatchSampler(self.size, self.foreground, augment)
 
 
 class TuneSection(BaseModel):
@@ -65,7 +87,14 @@ class Experiment(BaseModel):
     name: str = Field("experiment", pattern=r"^[\w.-]+$")
     description: str = ""
     data: DataSection = Field(default_factory=DataSection)
-    initial: str | None = Field(None, description="a model (name, bundle or run) whose weights training begins with")
+    initial: str | None = Field(
+        None,
+        description="what training begins with: a model (name, bundle or run), known weights such as "
+        "imagenet/resnet50, or a checkpoint of detectron2 or torchvision",
+    )
+    initial_sha256: str | None = Field(
+        None, pattern="^[0-9a-fA-F]{64}$", description="SHA-256 that the file of initial weights must have"
+    )
     model: dict[str, Any] = Field(default_factory=lambda: {"family": "star"}, description="family, and its settings")
     patches: PatchSection = Field(default_factory=PatchSection)
     augmentation: AugmentConfig = Field(default_factory=AugmentConfig)

@@ -16,12 +16,14 @@ import yaml
 
 from cytomask._version import __version__
 from cytomask.data.dataset import Dataset, open_dataset
+from cytomask.data.normalise import MeanStd
 from cytomask.data.object_sizes import object_size_statistics
 from cytomask.data.patch_dataset import PatchDataset, prepare_training_image
 from cytomask.data.pixel_sizes import common_pixel_size
 from cytomask.data.sample import Sample, load_sample
 from cytomask.errors import ConfigError, OutputError
 from cytomask.evaluation.score import instance_score
+from cytomask.geometry.resample import resample_window
 from cytomask.label_layers import LabelLayers
 from cytomask.models.bundle import Bundle, ModelSpec, TrainingRecord, save_bundle
 from cytomask.models.registry import build_segmenter, family_class
@@ -135,19 +137,19 @@ def train_experiment(
     )
 
     result = TrainResult(folder, reasons=reasons)
+    normalisation = experiment.data.normalisation
     images = PatchDataset(
         train,
-        load=lambda sample: _load(sample, experiment),
+        load=lambda sample: _load(sample, experiment, for_changes=True),
         targets=segmenter.targets,
-        size=experiment.patches.size,
-        foreground=experiment.patches.foreground,
-        augment=experiment.augmentation,
+        sampler=experiment.patches.sampler(experiment.augmentation),
         length=experiment.training.steps_per_epoch * experiment.training.batch_size * experiment.training.accumulate,
         seed=experiment.training.seed,
         balance=experiment.data.balance,
         cache_bytes=int(experiment.patches.cache_gb * 2**30),
+        finish=normalisation.from_unit if isinstance(normalisation, MeanStd) else None,
     )
-    pairs = [_load(sample, experiment) for sample in track(validation, "reading validation images")]
+    pairs = [_load_held_out(sample, experiment) for sample in track(validation, "reading validation images")]
     held_out = ValidationImages(pairs, segmenter) if pairs else None
     try:
         result.fit = fit(
@@ -246,13 +248,26 @@ def _build(family: str, settings: dict[str, Any], experiment: Experiment) -> Seg
     # The first weights depend on the seed alone, whatever ran before in this process.
     torch.manual_seed(experiment.training.seed)
     segmenter = build_segmenter(family, settings)
-    if experiment.patches.size % segmenter.stride:
+    patches = experiment.patches
+    if patches.mode == "image" and not _takes_any_size(segmenter):
+        raise ConfigError(
+            f"a {family} network learns from patches of one size, not from whole images",
+            where="patches.mode",
+            found="image",
+            fix="set patches.mode: patch, or use the family region",
+        )
+    if patches.mode == "patch" and patches.size % segmenter.stride:
         raise ConfigError(
             "the patch size does not fit the network",
             found=f"patches.size {experiment.patches.size}",
             expected=f"a multiple of {segmenter.stride}",
         )
     return segmenter
+
+
+def _takes_any_size(segmenter: Segmenter) -> bool:
+    """Whether the family joins images of different sizes: the contract's own way of joining them does not."""
+    return type(segmenter).collate.__func__ is not Segmenter.collate.__func__  # type: ignore[attr-defined]
 
 
 def _begin_with(segmenter: Segmenter, initial: Bundle) -> None:
@@ -267,13 +282,33 @@ def _begin_with(segmenter: Segmenter, initial: Bundle) -> None:
     )
 
 
-def _load(sample: Sample, experiment: Experiment) -> tuple[np.ndarray, LabelLayers]:
-    """One image as the network will see it (float32 ``(C, Y, X)``), and its annotation."""
+def _load(sample: Sample, experiment: Experiment, *, for_changes: bool = False) -> tuple[np.ndarray, LabelLayers]:
+    """One image as the network will see it (float32 ``(C, Y, X)``), and its annotation.
+
+    ``for_changes``: as changes of intensity expect it, about 0 to 1.
+    """
     image, layers = load_sample(sample)
     section = experiment.data
+    normalisation = section.normalisation
+    if for_changes and isinstance(normalisation, MeanStd):
+        normalisation = normalisation.unit()
     return prepare_training_image(
-        image, layers, channels=section.channels, chosen=section.chosen_channels, normalisation=section.normalisation
+        image, layers, channels=section.channels, chosen=section.chosen_channels, normalisation=normalisation
     )
+
+
+def _load_held_out(sample: Sample, experiment: Experiment) -> tuple[np.ndarray, LabelLayers]:
+    """One validation image, at the size at which prediction will see it, and its annotation at its own."""
+    image, layers = _load(sample, experiment)
+    resize = experiment.data.resize
+    shape = layers.shape
+    size = shape if resize is None else resize.size(shape)
+    if size == shape:
+        return image, layers
+    scale = (size[0] / shape[0], size[1] / shape[1])
+    return resample_window(
+        lambda y0, y1, x0, x1: image[:, y0:y1, x0:x1], shape, scale, (0, size[0], 0, size[1])
+    ), layers
 
 
 def _specification(
@@ -290,6 +325,7 @@ def _specification(
         config=config,
         channels=experiment.data.channels,
         normalisation=experiment.data.normalisation,
+        resize=experiment.data.resize,
         pixel_size=pixel_size,
         diameter=round(float(sizes["diameter_p50"]), 2),
         diameter_range=experiment.augmentation.diameter_range(sizes),
