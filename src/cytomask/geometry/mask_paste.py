@@ -17,6 +17,9 @@ from cytomask.geometry.bit_masks import Packed
 #: Numbers of the arithmetic, in single precision as in the reference: Python's are double, and so would be the sums.
 _HALF, _ONE, _TWO = np.float32(0.5), np.float32(1), np.float32(2)
 
+#: Between four cells that are all this sure, and of one mind, no rounding brings the probability across a half.
+_SURE = np.float32(0.01)
+
 
 def paste_masks(logits: npt.NDArray[np.floating], boxes: npt.NDArray[np.floating], shape: tuple[int, int]) -> Packed:
     """Draw masks into an image, each into a bit-packed mask of its own.
@@ -79,8 +82,8 @@ def _paste(logits, boxes, height, width):  # type: ignore[no-untyped-def]
     windows = np.zeros((count, 4), np.int32)
     offsets = np.zeros(count + 1, np.int64)
     bits = np.zeros(1 << 16, np.uint8)
-    # The probabilities of one mask with a frame of zeros, so that no cell's neighbours need be asked for.
-    padded = np.zeros((side + 2, side + 2), np.float32)
+    # One mask with a frame of sure background, so that every place lies between four cells.
+    padded = np.full((side + 2, side + 2), -np.inf, np.float32)
     inside = np.zeros(1 << 12, np.bool_)
     for i in range(count):
         offset = offsets[i]
@@ -93,9 +96,7 @@ def _paste(logits, boxes, height, width):  # type: ignore[no-untyped-def]
         rows, columns = bottom - top, right - left
         if rows <= 0 or columns <= 0:
             continue
-        for y in range(side):
-            for x in range(side):
-                padded[y + 1, x + 1] = _ONE / (_ONE + np.exp(-logits[i, y, x]))
+        padded[1:-1, 1:-1] = logits[i]
         row_cell, row_share = _cells(box[0], box[2], top, rows, side)
         column_cell, column_share = _cells(box[1], box[3], left, columns, side)
         if rows * columns > len(inside):
@@ -107,13 +108,16 @@ def _paste(logits, boxes, height, width):  # type: ignore[no-untyped-def]
             for x in range(columns):
                 b, east = column_cell[x], column_share[x]
                 west = _ONE - east
-                value = (
-                    padded[a, b] * (north * west)
-                    + padded[a, b + 1] * (north * east)
-                    + padded[a + 1, b] * (south * west)
-                    + padded[a + 1, b + 1] * (south * east)
-                )
-                within = value >= _HALF
+                nw, ne, sw, se = padded[a, b], padded[a, b + 1], padded[a + 1, b], padded[a + 1, b + 1]
+                within = nw > _SURE and ne > _SURE and sw > _SURE and se > _SURE
+                if not (within or (nw < -_SURE and ne < -_SURE and sw < -_SURE and se < -_SURE)):
+                    value = (
+                        _probability(nw) * (north * west)
+                        + _probability(ne) * (north * east)
+                        + _probability(sw) * (south * west)
+                        + _probability(se) * (south * east)
+                    )
+                    within = value >= _HALF
                 inside[y * columns + x] = within
                 if within:
                     y0, y1 = min(y0, y), y + 1
@@ -134,6 +138,11 @@ def _paste(logits, boxes, height, width):  # type: ignore[no-untyped-def]
                     bits[bit >> 3] |= np.uint8(128 >> (bit & 7))
                 bit += 1
     return windows, bits, offsets
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _probability(logit):  # type: ignore[no-untyped-def]
+    return _ONE / (_ONE + np.exp(-logit))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

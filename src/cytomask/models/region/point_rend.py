@@ -118,7 +118,7 @@ class PointRendMaskBranch(nn.Module):
             masks = F.interpolate(masks[:, None], scale_factor=2, mode="bilinear", align_corners=False)[:, 0]
             side *= 2
             index = least_certain(masks, self.config.points)
-            points = (torch.stack([index % side, index // side], dim=2) + 0.5) / side
+            points = torch.stack([index % side, index // side], dim=2) * (1 / side) + 0.5 / side
             logits = of_class(self._point_logits(finest, [boxes], coarse, points), classes)
             masks = masks.flatten(1).scatter(1, index, logits).unflatten(1, (side, side))
         return masks
