@@ -22,7 +22,7 @@ _OURS: tuple[tuple[str, str], ...] = (
     (r"roi_heads\.box_predictor\.(\d+)\.cls_score\.(.+)", r"box_branch.heads.\1.class_logits.\2"),
     (r"roi_heads\.box_predictor\.(\d+)\.bbox_pred\.(.+)", r"box_branch.heads.\1.box_deltas.\2"),
     (r"roi_heads\.mask_head\.mask_fcn(\d+)\.(.+)", r"mask_branch.head.convolutions.\1.\2"),
-    (r"roi_heads\.mask_head\.deconv\.(.+)", r"mask_branch.head.double.\1"),
+    (r"roi_heads\.mask_head\.deconv\.(.+)", r"mask_branch.head.enlarge.\1"),
     (r"roi_heads\.mask_head\.predictor\.(.+)", r"mask_branch.head.predictor.\1"),
     (r"roi_heads\.mask_head\.coarse_head\.reduce_channel_dim_conv\.(.+)", r"mask_branch.coarse.narrow.\1"),
     (r"roi_heads\.mask_head\.coarse_head\.reduce_spatial_dim_conv\.(.+)", r"mask_branch.coarse.halve.\1"),
