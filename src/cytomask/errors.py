@@ -76,6 +76,10 @@ class OutputError(CytomaskError):
     """A result cannot be written where it should go."""
 
 
+class DownloadError(CytomaskError):
+    """A file cannot be fetched, or is not what it should be."""
+
+
 class TrainingError(CytomaskError):
     """Training cannot go on."""
 

@@ -29,12 +29,13 @@ from cytomask.models.bundle import Bundle, ModelSpec, TrainingRecord, save_bundl
 from cytomask.models.registry import build_segmenter, family_class
 from cytomask.models.segmenter import Segmenter
 from cytomask.output import output_folder, replacing
-from cytomask.progress import say, track
+from cytomask.progress import say, track, warn
 from cytomask.reporting.curves import write_curves
 from cytomask.training.fit import CHECKPOINTS, LAST, TABLE, FitResult, Interrupted, fit
 from cytomask.training.validation import ValidationImages
 from cytomask.workflows.experiment import Experiment, experiment_to_yaml, read_experiment
-from cytomask.workflows.models import BUNDLE_IN_RUN, load_model
+from cytomask.workflows.initial_weights import begin_with, completed, settings_of
+from cytomask.workflows.models import BUNDLE_IN_RUN
 from cytomask.workflows.tune import TuneResult, save_tuned, tune_bundle
 
 EXPERIMENT_NAME, RECORD_NAME, CURVES_NAME = "experiment.yaml", "run.yaml", "curves.png"
@@ -124,7 +125,7 @@ def train_experiment(
     family, settings = _family(experiment)
     segmenter = _build(family, settings, experiment)
     if experiment.initial is not None and not resume:
-        _begin_with(segmenter, load_model(experiment.initial))
+        begin_with(segmenter, experiment.initial, experiment.initial_sha256)
 
     output_folder(folder)
     with replacing(folder / EXPERIMENT_NAME) as path:
@@ -214,16 +215,24 @@ def _complete(experiment: Experiment, dataset: Dataset, train: list[Sample]) -> 
     """Fill in what the experiment leaves open: classes, channels, and what the family derives from object sizes."""
     model = dict(experiment.model)
     if experiment.initial is not None:
-        spec = load_model(experiment.initial).spec
-        if model.setdefault("family", spec.family) != spec.family:
+        settings, spec = settings_of(experiment.initial)
+        if model.setdefault("family", settings["family"]) != settings["family"]:
             raise ConfigError(
-                "the initial model is of another family",
+                "the initial weights are of another family",
                 where=experiment.initial,
-                found=spec.family,
+                found=settings["family"],
                 expected=str(model["family"]),
             )
         # The network must be the initial one; classes may differ, as their layer is made anew.
-        model = {**spec.config, "classes": list(dataset.classes), **model}
+        if spec is not None:
+            model = {**settings, "classes": list(dataset.classes), **model}
+        else:
+            model = completed(model, settings)
+            if not isinstance(experiment.data.normalisation, MeanStd):
+                warn(
+                    f"{experiment.initial} was trained on images of which a mean was subtracted in 8-bit units; "
+                    "data.normalisation.method: mean_std does that"
+                )
     family = model.get("family", "star")
     model["family"] = family
     model.setdefault("classes", list(dataset.classes))
@@ -268,18 +277,6 @@ def _build(family: str, settings: dict[str, Any], experiment: Experiment) -> Seg
 def _takes_any_size(segmenter: Segmenter) -> bool:
     """Whether the family joins images of different sizes: the contract's own way of joining them does not."""
     return type(segmenter).collate.__func__ is not Segmenter.collate.__func__  # type: ignore[attr-defined]
-
-
-def _begin_with(segmenter: Segmenter, initial: Bundle) -> None:
-    """Copy the weights of another model, where they fit."""
-    own, given = segmenter.state_dict(), initial.segmenter.state_dict()
-    fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
-    segmenter.load_state_dict(fitting, strict=False)
-    new = sorted({name.rsplit(".", 1)[0] for name in own.keys() - fitting.keys()})
-    say(
-        f"began with {len(fitting)} of {len(own)} arrays of {initial.spec.name}"
-        + (f"; made anew: {', '.join(new)}" if new else "")
-    )
 
 
 def _load(sample: Sample, experiment: Experiment, *, for_changes: bool = False) -> tuple[np.ndarray, LabelLayers]:

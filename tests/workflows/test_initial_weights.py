@@ -1,0 +1,167 @@
+"""What a training begins with: names, files and models, and layers that do not fit."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cytomask.errors import BundleError, ConfigError
+from cytomask.models.bundle import Bundle, ModelSpec, save_bundle
+from cytomask.models.region.config import RegionConfig
+from cytomask.models.registry import build_segmenter
+from cytomask.models.segmenter import Segmenter
+from cytomask.workflows import initial_weights
+from cytomask.workflows.downloads import Checksum
+from cytomask.workflows.initial_weights import KNOWN, KnownWeights, begin_with, completed, settings_of
+
+SMALL: dict[str, Any] = {
+    "backbone": {"depth": 18, "width": 64, "norm": "frozen_batch"},
+    "pyramid": {"width": 16},
+    "box": {"linear": 1, "linear_width": 16},
+    "mask": {"kind": "convolution", "convolutions": 1, "width": 16},
+}
+
+
+def network(**settings: Any) -> Segmenter:
+    torch.manual_seed(0)
+    return build_segmenter("region", {**SMALL, "in_channels": 3, "classes": ["a", "b"], **settings})
+
+
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from torchvision.models import resnet18
+
+    torch.manual_seed(5)
+    path = tmp_path_factory.mktemp("weights") / "resnet18-00000000.pth"
+    torch.save(resnet18().state_dict(), path)
+    return path
+
+
+def stem(model: Segmenter) -> torch.Tensor:
+    return model.state_dict()["pyramid.backbone.stem.conv1.weight"]
+
+
+def test_torchvisions_backbone(resnet: Path) -> None:
+    model = network()
+    new = begin_with(model, str(resnet))
+    given = torch.load(resnet, weights_only=True)
+    assert torch.equal(stem(model), given["conv1.weight"])
+    assert torch.equal(model.state_dict()["pyramid.backbone.res5.1.conv2.weight"], given["layer4.1.conv2.weight"])
+    assert new
+    assert not any(name.startswith("pyramid.backbone") for name in new)
+
+
+def test_the_first_convolution_is_made_for_other_channels(resnet: Path) -> None:
+    model = network(in_channels=1)
+    begin_with(model, str(resnet))
+    given = torch.load(resnet, weights_only=True)["conv1.weight"]
+    assert torch.allclose(stem(model), given.sum(dim=1, keepdim=True), atol=1e-6)
+
+
+def test_a_checkpoint_of_detectron2_turns_blue_green_red_about(tmp_path: Path) -> None:
+    weight = torch.arange(64 * 3 * 49, dtype=torch.float32).reshape(64, 3, 7, 7)
+    path = tmp_path / "model_final.pkl"
+    path.write_bytes(pickle.dumps({"model": {"backbone.bottom_up.stem.conv1.weight": weight.numpy()}}))
+    model = network()
+    begin_with(model, str(path))
+    assert torch.equal(stem(model), weight.flip(1))
+
+
+def test_known_weights_are_fetched_into_the_cache(
+    resnet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CYTOMASK_CACHE", str(tmp_path))
+    digits = hashlib.sha256(resnet.read_bytes()).hexdigest()
+    known = KnownWeights("https://nowhere.invalid/resnet18.pth", Checksum("sha256", digits[:8]), {"cascade": True})
+    monkeypatch.setitem(KNOWN, "imagenet/mine", known)
+    asked = []
+
+    def fetched(url: str, target: Path, checksum: Checksum) -> Path:
+        asked.append((url, target, checksum))
+        return resnet
+
+    monkeypatch.setattr(initial_weights, "fetch", fetched)
+    assert settings_of("imagenet/mine") == ({"family": "region", "cascade": True}, None)
+    model = network()
+    begin_with(model, "imagenet/mine", digits.upper())
+    assert asked == [(known.url, tmp_path / "weights" / "resnet18.pth", known.checksum)]
+    assert torch.equal(stem(model), torch.load(resnet, weights_only=True)["conv1.weight"])
+    with pytest.raises(ConfigError, match="initial_sha256"):
+        begin_with(model, "imagenet/mine", "0" * 64)
+
+
+@pytest.mark.parametrize("name", sorted(KNOWN))
+def test_known_weights_name_a_network_and_a_checksum(name: str) -> None:
+    known = KNOWN[name]
+    RegionConfig.model_validate({**known.model, "in_channels": 3})
+    assert known.url.startswith("https://")
+    assert known.checksum.digits in known.url.rpartition("/")[2]
+    assert len(known.checksum.digits) == (8 if name.startswith("imagenet/") else 6)
+    int(known.checksum.digits, 16)
+
+
+def test_layers_that_depend_on_the_classes_are_made_anew_as_wholes(tmp_path: Path) -> None:
+    three = network(classes=["a", "b", "c"])
+    with torch.no_grad():
+        for parameter in three.parameters():
+            parameter.fill_(7.0)
+    spec = ModelSpec(name="three", family="region", config=three.config.model_dump(mode="json"))
+    save_bundle(Bundle(three, spec), tmp_path / "three")
+    two = network()
+    before = {name: value.clone() for name, value in two.state_dict().items()}
+    new = begin_with(two, str(tmp_path / "three"))
+    parameters = dict(two.named_parameters())
+    changed = {name for name, value in parameters.items() if not torch.equal(value, before[name])}
+    # Each layer is either all new or all loaded; those of two and of three classes differ in shape.
+    shapes = {name: p.shape for name, p in three.named_parameters()}
+    unfit = {n.rpartition(".")[0] for n, p in parameters.items() if shapes[n] != p.shape}
+    assert 3 <= len(unfit) <= 6
+    assert set(new) == unfit
+    assert changed == {n for n in parameters if n.rpartition(".")[0] not in unfit}
+    assert all((parameters[name] == 7).all() for name in changed)
+
+
+def test_a_bundle_can_be_pinned(tmp_path: Path) -> None:
+    star = build_segmenter("star", {"rays": 8, "backbone": {"kind": "residual", "widths": [6, 8], "blocks": [1, 1]}})
+    save_bundle(Bundle(star, ModelSpec(name="s", family="star", config=star.config.model_dump(mode="json"))), tmp_path)
+    with pytest.raises(ConfigError, match="not those"):
+        begin_with(star, str(tmp_path), "a" * 64)
+    from cytomask.models.bundle import read_spec
+
+    assert begin_with(star, str(tmp_path), read_spec(tmp_path).weights_sha256) == []
+
+
+def test_sections_are_filled_in() -> None:
+    settings = KNOWN["coco/pointrend_X_101"].model
+    filled = completed({"backbone": {"freeze": 0}, "classes": ["a"]}, settings)
+    assert filled["backbone"] == {"depth": 101, "groups": 32, "group_width": 8, "norm": "frozen_batch", "freeze": 0}
+    assert filled["mask"] == {"kind": "pointrend"}
+    own = completed({"mask": {"kind": "convolution", "width": 64}}, settings)
+    assert own["mask"] == {"kind": "convolution", "width": 64}
+
+
+@pytest.mark.parametrize(
+    ("initial", "message"),
+    [
+        ("coco/mask_rcnn_R_50_FPN_3", "did you mean 'coco/mask_rcnn_R_50_FPN_3x'"),
+        ("nucleii", "did you mean 'nuclei'"),
+        ("gone.pth", "no such checkpoint"),
+    ],
+)
+def test_what_is_not_there(initial: str, message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        settings_of(initial)
+
+
+def test_weights_of_another_family_or_network(tmp_path: Path, resnet: Path) -> None:
+    star = build_segmenter("star", {"rays": 8, "backbone": {"kind": "residual", "widths": [6, 8], "blocks": [1, 1]}})
+    with pytest.raises(ConfigError, match="family region"):
+        begin_with(star, str(resnet))
+    torch.save({"model": {"roi_heads.box_predictor.cls_score.bias": torch.zeros(81)}}, tmp_path / "c.pth")
+    with pytest.raises(BundleError, match="nothing fits"):
+        begin_with(network(), str(tmp_path / "c.pth"))
