@@ -240,7 +240,7 @@ def select(
         See :meth:`BoxBranch.detect`.
     """
     finite = torch.isfinite(boxes).all(dim=1) & torch.isfinite(scores).all(dim=1)
-    scores, boxes = scores[finite, :-1], clip(boxes[finite].reshape(int(finite.sum()), -1, 4), size)
+    scores, boxes = scores[finite, :-1], clip(boxes[finite].unflatten(1, (boxes.shape[1] // 4, 4)), size)
     row, classes = torch.nonzero(scores > score_threshold, as_tuple=True)
     scores = scores[row, classes]
     boxes = boxes[row, classes if boxes.shape[1] > 1 else 0]

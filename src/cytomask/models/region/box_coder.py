@@ -72,7 +72,7 @@ def decode(deltas: Tensor, boxes: Tensor, weights: Weights) -> Tensor:
     """
     x, y, width, height = (part[:, None] for part in _centres(boxes.float()))
     wx, wy, ww, wh = weights
-    dx, dy, dw, dh = deltas.float().reshape(len(deltas), -1, 4).unbind(-1)
+    dx, dy, dw, dh = deltas.float().reshape(len(deltas), deltas.shape[1] // 4, 4).unbind(-1)
     new_x, new_y = dx / wx * width + x, dy / wy * height + y
     half_width = 0.5 * (torch.exp((dw / ww).clamp(max=MAX_LOG_GROWTH)) * width)
     half_height = 0.5 * (torch.exp((dh / wh).clamp(max=MAX_LOG_GROWTH)) * height)
