@@ -147,6 +147,15 @@ def check_model(fields: dict[str, Any]) -> None:
     {"star": StarConfig, "region": RegionConfig}[settings.pop("family", "star")].model_validate(settings)
 
 
+def test_initial_weights_that_pages_name_are_known() -> None:
+    from cytomask.workflows.initial_weights import KNOWN
+
+    named = {code for path in TEXTS for code in quoted(path.read_text(encoding="utf-8"))}
+    named = {code for code in named if re.match(r"(imagenet|coco)/\w", code)}
+    assert "coco/mask_rcnn_R_50_FPN_3x" in named
+    assert named <= KNOWN.keys()
+
+
 def test_a_wrong_model_section_is_noticed() -> None:
     check_model({"family": "region", "backbone": {"depth": 18, "width": 64}})
     for wrong in (
