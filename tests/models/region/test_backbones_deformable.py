@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cytomask.errors import ConfigError
 from cytomask.models.region.config import ResNetConfig
 from cytomask.models.region.deformable import DeformableConvolution, Offsets
 from cytomask.models.region.resnet import ResNet
@@ -53,22 +54,21 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("modulated", [False, True])
 @pytest.mark.parametrize("stride, groups, offset_groups", [(1, 1, 1), (2, 2, 1), (1, 2, 2), (2, 1, 2)])
 def test_samples_are_taken_where_the_offsets_say(modulated: bool, stride: int, groups: int, offset_groups: int) -> None:
-    offsets = Offsets(4, stride=stride, offset_groups=offset_groups, modulated=modulated)
-    layer = DeformableConvolution(4, 6, stride=stride, groups=groups)
+    offsets = Offsets(4, stride=stride, offset_groups=offset_groups, modulated=modulated).double()
+    layer = DeformableConvolution(4, 6, stride=stride, groups=groups).double()
     with torch.no_grad():
         offsets.weight.copy_(0.3 * random(*offsets.weight.shape, seed=1))
         offsets.bias.copy_(random(len(offsets.bias), seed=2))
         layer.weight.copy_(random(*layer.weight.shape, seed=3))
-        image = random(2, 4, 6, 8, seed=4)
+        image = random(2, 4, 6, 8, seed=4).double()
         told = offsets(image)
         assert told.abs().max() > 3, "some samples should lie outside"
         found = layer.deform(image, offsets)
     for n in range(2):
         expected = slow(
-            image[n].double().numpy(), told[n].double().numpy(), layer.weight.detach().double().numpy(),
-            stride, groups, offset_groups,
+            image[n].numpy(), told[n].numpy(), layer.weight.detach().numpy(), stride, groups, offset_groups
         )  # fmt: skip
-        np.testing.assert_allclose(found[n].numpy(), expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(found[n].numpy(), expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("modulated", [False, True])
@@ -132,3 +132,9 @@ def test_stages_are_deformable_where_asked() -> None:
         for leaf in ("weight", "bias")
     }
     assert ResNet(config, 1).state_dict()["res3.0.conv2_offset.weight"].shape == (54, 16, 3, 3)
+
+
+def test_groups_of_offsets_must_divide_the_channels() -> None:
+    config = ResNetConfig(depth=50, deformable=(False, False, False, True), deform_groups=3)
+    with pytest.raises(ConfigError, match="a divisor of 512"):
+        ResNet(config, 1)

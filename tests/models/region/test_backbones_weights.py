@@ -15,9 +15,28 @@ from torch import Tensor, nn
 from cytomask.errors import ConfigError
 from cytomask.models.region.config import Norm, ResNetConfig
 from cytomask.models.region.resnet import ResNet
-from cytomask.models.region.resnet_weights import TORCHVISION, adapt_stem, load_torchvision, torchvision_names
+from cytomask.models.region.resnet_weights import adapt_stem, torchvision_names
 
 fill = runpy.run_path(str(Path(__file__).with_name("fixtures") / "make_backbones.py"))["fill"]
+#: torchvision's networks by our settings.
+TORCHVISION = {
+    "resnet18": ResNetConfig(depth=18, width=64, norm="frozen_batch"),
+    "resnet34": ResNetConfig(depth=34, width=64, norm="frozen_batch"),
+    "resnet50": ResNetConfig(depth=50, norm="frozen_batch"),
+    "resnet101": ResNetConfig(depth=101, norm="frozen_batch"),
+    "resnet152": ResNetConfig(depth=152, norm="frozen_batch"),
+    "resnext50_32x4d": ResNetConfig(depth=50, groups=32, group_width=4, norm="frozen_batch"),
+    "resnext101_32x8d": ResNetConfig(depth=101, groups=32, group_width=8, norm="frozen_batch"),
+}
+
+
+def loaded(config: ResNetConfig, channels: int, theirs: nn.Module) -> ResNet:
+    """Our network with the weights of torchvision's."""
+    network = ResNet(config, channels).eval()
+    state = torchvision_names(theirs.state_dict(), config)
+    state["stem.conv1.weight"] = adapt_stem(state["stem.conv1.weight"], channels)
+    network.load_state_dict(state)
+    return network
 
 
 def torchvisions(name: str) -> nn.Module:
@@ -59,8 +78,7 @@ def assert_same(found: list[Tensor], expected: list[Tensor]) -> None:
 )  # fmt: skip
 def test_features_are_those_of_torchvision(name: str, norm: Norm) -> None:
     theirs = torchvisions(name)
-    ours = ResNet(TORCHVISION[name].model_copy(update={"norm": norm, "freeze": 2}), 3).eval()
-    load_torchvision(ours, theirs.state_dict())
+    ours = loaded(TORCHVISION[name].model_copy(update={"norm": norm, "freeze": 2}), 3, theirs)
     images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         assert_same(ours(images), features(theirs, images))
@@ -78,8 +96,7 @@ def test_the_large_networks_fit_too(name: str) -> None:
 @pytest.mark.parametrize("channels", [1, 2, 4, 5, 7])
 def test_a_grey_image_gives_the_same_features_with_any_number_of_channels(channels: int) -> None:
     theirs = torchvisions("resnet18")
-    ours = ResNet(TORCHVISION["resnet18"], channels).eval()
-    load_torchvision(ours, theirs.state_dict())
+    ours = loaded(TORCHVISION["resnet18"], channels, theirs)
     with torch.inference_mode():
         assert_same(ours(grey(channels)), features(theirs, grey(3)))
 
@@ -98,8 +115,7 @@ def test_no_channel_is_left_out_of_an_adapted_stem(channels: int, seed: int) -> 
 def test_a_deformable_network_begins_as_the_plain_one() -> None:
     theirs = torchvisions("resnet50")
     config = TORCHVISION["resnet50"].model_copy(update={"deformable": (False, True, True, True), "deform_groups": 2})
-    ours = ResNet(config, 3).eval()
-    load_torchvision(ours, theirs.state_dict())
+    ours = loaded(config, 3, theirs)
     with torch.inference_mode():
         assert_same(ours(grey(3)), features(theirs, grey(3)))
 

@@ -51,13 +51,14 @@ class DeformableConvolution(Convolution):
     def deform(self, x: Tensor, offsets: Offsets) -> Tensor:
         """``(B, inputs, Y, X)`` to ``(B, outputs, Y / stride, X / stride)``."""
         told = offsets(x)
-        # bfloat16 has no more than 8 bits: too few for a place. The operator runs in float32 on all devices.
+        # bfloat16 has 8 bits, too few for a place: the operator runs in float32 at least, on all devices.
+        exact = torch.promote_types(x.dtype, torch.float32)
         with torch.autocast(x.device.type, enabled=False):
-            told = told.float()
+            told = told.to(exact)
             steps = told[:, : offsets.steps].contiguous()
             weights = told[:, offsets.steps :].sigmoid().contiguous() if told.shape[1] > offsets.steps else None
-            bias = None if self.bias is None else self.bias.float()
+            bias = None if self.bias is None else self.bias.to(exact)
             y = deform_conv2d(
-                x.float(), steps, self.weight.float(), bias, self.stride, self.padding, self.dilation, weights
+                x.to(exact), steps, self.weight.to(exact), bias, self.stride, self.padding, self.dilation, weights
             )
         return self.finish(y.to(x.dtype))

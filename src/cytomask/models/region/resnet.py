@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cytomask.errors import ConfigError
 from cytomask.models.region.config import Norm, ResNetConfig
 from cytomask.models.region.norms import Convolution
 from cytomask.models.region.resnet_blocks import BasicBlock, Bottleneck
@@ -39,6 +40,11 @@ class ResNet(nn.Module):
         Channels of the four feature maps.
     strides
         Input pixels per pixel of each.
+
+    Raises
+    ------
+    ConfigError
+        If the groups of offsets of deformable convolutions do not divide their channels.
 
     Examples
     --------
@@ -90,6 +96,11 @@ def _stage(config: ResNetConfig, index: int, inputs: int, outputs: int) -> nn.Se
             blocks.append(BasicBlock(inputs, outputs, stride=stride, norm=norm))
         else:
             middle = config.groups * config.group_width * 2**index
+            if config.deformable[index] and middle % config.deform_groups:
+                raise ConfigError(
+                    "groups of offsets do not divide the channels", where="backbone.deform_groups",
+                    found=config.deform_groups, expected=f"a divisor of {middle}",
+                )  # fmt: skip
             blocks.append(
                 Bottleneck(
                     inputs, middle, outputs, stride=stride, norm=norm, groups=config.groups,

@@ -12,44 +12,14 @@ from cytomask.errors import ConfigError
 from cytomask.models.region.config import ResNetConfig
 from cytomask.models.region.resnet import ResNet
 
-#: torchvision's networks by our settings; with ``norm: frozen_batch`` or ``batch``.
-TORCHVISION: dict[str, ResNetConfig] = {
-    "resnet18": ResNetConfig(depth=18, width=64, norm="frozen_batch"),
-    "resnet34": ResNetConfig(depth=34, width=64, norm="frozen_batch"),
-    "resnet50": ResNetConfig(depth=50, norm="frozen_batch"),
-    "resnet101": ResNetConfig(depth=101, norm="frozen_batch"),
-    "resnet152": ResNetConfig(depth=152, norm="frozen_batch"),
-    "resnext50_32x4d": ResNetConfig(depth=50, groups=32, group_width=4, norm="frozen_batch"),
-    "resnext101_32x8d": ResNetConfig(depth=101, groups=32, group_width=8, norm="frozen_batch"),
-}
 _BLOCK = re.compile(r"layer([1-4])\.(\d+)\.(?:(conv|bn)([123])|(downsample)\.([01]))\.(\w+)")
 _EPS = 1e-5
-
-
-def load_torchvision(network: ResNet, state: Mapping[str, Tensor]) -> None:
-    """Give a network the weights of torchvision's, its first convolution adapted to the network's channels.
-
-    Parameters
-    ----------
-    network
-        Of batch norms, frozen batch norms or no norms, and one of the shapes of :data:`TORCHVISION`; a deformable one
-        begins as if it were plain, as far as its kind can.
-    state
-        ``state_dict()`` of torchvision's network. It was trained on images of red, green and blue.
-
-    Raises
-    ------
-    ConfigError
-        If the network has another shape than torchvision's, or group norms.
-    """
-    mapped = torchvision_names(state, network.config)
-    mapped["stem.conv1.weight"] = adapt_stem(mapped["stem.conv1.weight"], network.stem.conv1.in_channels)
-    network.load_state_dict(mapped)
 
 
 def torchvision_names(state: Mapping[str, Tensor], config: ResNetConfig) -> dict[str, Tensor]:
     """Translate the state of a torchvision ResNet or ResNeXt to that of :class:`ResNet` with as many channels.
 
+    Those that torchvision publishes were trained on images of red, green and blue; see :func:`adapt_stem`.
     Without norms (``norm: none``) the convolutions take up what the batch norms did. Offsets of deformable
     convolutions, which torchvision's networks do not have, are 0. The classifier is left out.
 
@@ -61,7 +31,8 @@ def torchvision_names(state: Mapping[str, Tensor], config: ResNetConfig) -> dict
     Examples
     --------
     >>> from torchvision.models import resnet18
-    >>> state = torchvision_names(resnet18().state_dict(), TORCHVISION["resnet18"])
+    >>> config = ResNetConfig(depth=18, width=64, norm="frozen_batch")
+    >>> state = torchvision_names(resnet18().state_dict(), config)
     >>> list(state)[:2], list(state)[-1]
     (['stem.conv1.weight', 'stem.conv1.norm.weight'], 'res5.1.conv2.norm.running_var')
     """
