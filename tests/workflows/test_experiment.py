@@ -5,17 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from cytomask.errors import ConfigError
+from cytomask.models.region.config import RegionConfig, RegionPostprocess
 from cytomask.models.registry import build_segmenter
 from cytomask.workflows.experiment import experiment_to_yaml, read_experiment, recipe_names
+from cytomask.workflows.initial_weights import KNOWN, completed
 
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_is_valid_and_its_network_can_be_built(name: str) -> None:
     experiment = read_experiment(name)
     settings = dict(experiment.model)
-    assert build_segmenter(settings.pop("family"), settings).stride > 0
+    # Large networks take no memory there.
+    with torch.device("meta"):
+        segmenter = build_segmenter(settings.pop("family"), settings)
+    assert segmenter.stride > 0
+    parameters = sum(p.numel() for p in segmenter.parameters())
+    assert parameters < 200_000_000
 
 
 def test_written_out_and_read_again(tmp_path: Path) -> None:
@@ -60,3 +68,24 @@ def test_an_unknown_recipe_lists_the_known_ones() -> None:
 def test_a_bad_override() -> None:
     with pytest.raises(ConfigError, match=r"key\.path=value"):
         read_experiment("nuclei", ["training.epochs"])
+
+
+@pytest.mark.parametrize("name", ["granules", "granules-small", "cascade", "pointrend"])
+def test_recipes_describe_the_network_that_their_weights_are_of(name: str) -> None:
+    experiment = read_experiment(name)
+    assert experiment.initial is not None
+    settings = {key: value for key, value in experiment.model.items() if key != "family"}
+    recipe = RegionConfig.model_validate(settings)
+    assert RegionConfig.model_validate(completed(settings, KNOWN[experiment.initial].model)) == recipe
+    published = RegionConfig.model_validate({**KNOWN[experiment.initial].model, "in_channels": 3})
+    assert recipe.backbone == published.backbone
+    if experiment.initial.startswith("coco/"):
+        assert (recipe.stages, recipe.box, recipe.mask) == (published.stages, published.box, published.mask)
+        assert recipe.anchors == published.anchors
+        assert recipe.pyramid == published.pyramid
+
+
+def test_the_recipes_see_crowded_fields() -> None:
+    for name in ("granules", "cascade", "pointrend"):
+        experiment = read_experiment(name)
+        assert experiment.model["rpn"]["test_after"] >= RegionPostprocess().max_objects

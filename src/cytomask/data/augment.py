@@ -82,7 +82,9 @@ class AugmentConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    flips: Probability = Field(0.5, description="how often each axis is flipped")
+    flips: Probability | tuple[Probability, Probability] = Field(
+        0.5, description="how often each axis is flipped: one number, or for top with bottom and for left with right"
+    )
     quarter_turns: Probability = Field(1.0, description="how often one of the four quarter turns is drawn")
     rotation: Rotation = Field(default_factory=Rotation)
     scale: Scale = Field(default_factory=Scale)
@@ -246,9 +248,10 @@ def _draw_linear(
     """Zoom, the matrix from steps in the patch to steps in the source, and whether quarter turns swap its axes."""
     turned = False
     linear = np.eye(2)
-    if rng.random() < config.flips:
+    down, across = config.flips if isinstance(config.flips, tuple) else (config.flips, config.flips)
+    if rng.random() < down:
         linear = linear @ np.diag([-1.0, 1.0])
-    if rng.random() < config.flips:
+    if rng.random() < across:
         linear = linear @ np.diag([1.0, -1.0])
     if rng.random() < config.quarter_turns:
         quarters = int(rng.integers(4))
