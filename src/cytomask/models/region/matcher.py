@@ -14,8 +14,8 @@ from torch import Tensor
 from cytomask.models.region.boxes import coverage, pairwise_iou
 
 #: At most so many boxes, and so many pairs of a box and an object, are compared at once.
-MAX_BOXES = 8192
-MAX_PAIRS = 2**21
+MAX_BOXES = 4096
+MAX_PAIRS = 2**20
 
 #: Boxes covered more than this by one crowd region teach nothing.
 MAX_COVERAGE = 0.5
