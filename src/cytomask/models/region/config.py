@@ -233,4 +233,6 @@ class RegionPostprocess(Postprocess):
     """Thresholds of the region family."""
 
     nms_threshold: float = Field(0.5, ge=0, le=1, description="of two objects whose IoU is above, the better stays")
+    nms_by: Literal["box", "mask"] = Field("box", description="whose overlap counts: that of boxes or of masks")
+    per_class: bool = Field(True, description="only objects of the same class compete")
     max_objects: int = Field(2000, ge=1, description="most objects per tile, the best scored")
