@@ -23,7 +23,7 @@ from cytomask.image import Image
 from cytomask.instances import Instances
 from cytomask.models.region.config import RegionConfig
 from cytomask.models.star.config import StarConfig
-from cytomask.workflows.experiment import Experiment
+from cytomask.workflows.experiment import Experiment, recipe_names
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -145,6 +145,15 @@ def check_model(fields: dict[str, Any]) -> None:
     """Fail where a model section has a setting that its family does not know, or a value that it does not take."""
     settings = dict(fields)
     {"star": StarConfig, "region": RegionConfig}[settings.pop("family", "star")].model_validate(settings)
+
+
+def test_recipes_that_pages_name_are_there() -> None:
+    lines = [line for path in TEXTS for line in shell_lines(path.read_text(encoding="utf-8"))]
+    named = {found[1] for line in lines if (found := re.search(r"cytomask train ([\w-]+)(?: |$)", line))}
+    page = (DOCS / "how-to/train-region.md").read_text(encoding="utf-8")
+    named |= set(re.findall(r"^\| `([\w-]+)` \| \w", page.split("| recipe |")[1].split("\n\n")[0], re.MULTILINE))
+    assert {"granules", "cascade", "pointrend"} <= named
+    assert named <= set(recipe_names())
 
 
 def test_initial_weights_that_pages_name_are_known() -> None:
