@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cytomask.data.normalise import (
     FixedRange,
+    MeanStd,
     MinMax,
     Normalisation,
     PercentileNormalisation,
@@ -20,7 +21,7 @@ from cytomask.data.normalise import (
     percentiles,
     statistics,
 )
-from cytomask.errors import ImageError
+from cytomask.errors import ConfigError, ImageError
 from cytomask.image import Image
 
 METHODS = (PercentileNormalisation(), PercentileNormalisation(low=0, high=100), MinMax(), ZScore())
@@ -214,7 +215,7 @@ def test_values_too_far_apart_are_refused() -> None:
 
 def test_methods_are_told_apart_by_name_and_survive_yaml() -> None:
     adapter = TypeAdapter(Normalisation)
-    for method in (*METHODS, FixedRange(low=3, high=9, clip=(0, 1))):
+    for method in (*METHODS, FixedRange(low=3, high=9, clip=(0, 1)), BGR_FREE):
         assert adapter.validate_python(adapter.dump_python(method, mode="json")) == method
     assert adapter.validate_python({"method": "z_score"}) == ZScore()
 
@@ -228,6 +229,10 @@ def test_methods_are_told_apart_by_name_and_survive_yaml() -> None:
         {"method": "fixed_range", "low": 5},
         {"method": "fixed_range", "low": 0, "high": float("inf")},
         {"method": "z_score", "clip": (3, 1)},
+        {"method": "mean_std", "std": (0.0,)},
+        {"method": "mean_std", "mean": ()},
+        {"method": "mean_std", "mean": (float("nan"),)},
+        {"method": "mean_std", "low": 60, "high": 40},
         {"method": "percentile", "hihg": 90},
         {"method": "other"},
     ],
@@ -245,3 +250,59 @@ def test_agrees_with_the_usual_formula(seed: int) -> None:
     low, high = np.percentile(pixels, [1, 99.8])
     expected = (pixels - low) / (high - low)
     np.testing.assert_allclose(statistics(image, PercentileNormalisation()).apply(pixels), expected, atol=1e-5)
+
+
+BGR_FREE = MeanStd(mean=(100, 50, 25), std=(1, 2, 4))
+
+
+def test_given_means_take_eight_bits_as_they_are() -> None:
+    pixels = np.arange(2 * 2 * 3, dtype=np.uint8).reshape(2, 2, 3) * 20
+    image = Image.from_array(pixels, axes="YXC")
+    found = statistics(image, BGR_FREE).apply(image.window(0, 2, 0, 2))
+    expected = (pixels.astype(float) - [100, 50, 25]) / [1, 2, 4]
+    np.testing.assert_allclose(found, expected.transpose(2, 0, 1), rtol=1e-6, atol=1e-5)
+    # With deviations of 1 the numbers are exact.
+    plain = statistics(image, MeanStd(mean=(103.53,))).apply(image.window(0, 2, 0, 2))
+    assert np.array_equal(plain, pixels.transpose(2, 0, 1).astype(np.float32) - np.float32(103.53))
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32, np.int32])
+def test_given_means_take_others_between_their_percentiles(dtype: type) -> None:
+    pixels = (np.random.default_rng(0).random((40, 50)) * 3000).astype(dtype)
+    image = Image.from_array(pixels, axes="YX")
+    low, high = np.percentile(pixels.astype(float), [1, 99.8])
+    expected = ((pixels.astype(float) - low) / (high - low) * 255 - 120) / 50
+    method = MeanStd(mean=(120,), std=(50,))
+    found = statistics(image, method).apply(image.window(0, 40, 0, 50))[0]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    limits = statistics(image, MeanStd(mean=(120,), std=(50,), low=0, high=100)).apply(image.window(0, 40, 0, 50))
+    assert (limits.min(), limits.max()) == pytest.approx((-2.4, 2.7), abs=1e-4)
+
+
+@pytest.mark.parametrize("method", [BGR_FREE, MeanStd(mean=(9,), clip=(-3, 90)), MeanStd(low=5, high=90, std=(60,))])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_the_last_step_can_be_done_apart(method: MeanStd, dtype: type) -> None:
+    pixels = np.random.default_rng(1).integers(0, 255, (30, 20, 3)).astype(dtype)
+    image = Image.from_array(pixels, axes="YXC")
+    window = image.window(0, 30, 0, 20)
+    unit = statistics(image, method.unit()).apply(window)
+    if dtype == np.uint8:
+        np.testing.assert_allclose(unit, window / 255, atol=1e-6)
+    assert -0.2 < unit.min() < unit.max() < 1.2
+    np.testing.assert_allclose(method.from_unit(unit), statistics(image, method).apply(window), atol=1e-3)
+    assert method.from_unit(unit).dtype == np.float32
+
+
+def test_means_for_other_channels_are_refused() -> None:
+    image = Image.from_array(np.zeros((4, 5), np.uint8), axes="YX")
+    with pytest.raises(ConfigError, match="3 values for 1 channels"):
+        statistics(image, BGR_FREE)
+    with pytest.raises(ConfigError, match="3 values for 2 channels"):
+        BGR_FREE.from_unit(np.zeros((2, 4, 5), np.float32))
+
+
+def test_given_means_and_no_contrast() -> None:
+    image = Image.from_array(np.full((4, 5), 700, np.uint16), axes="YX")
+    assert np.array_equal(statistics(image, MeanStd(mean=(120,))).apply(image.window(0, 4, 0, 5)), np.zeros((1, 4, 5)))
+    dark = Image.from_array(np.zeros((4, 5), np.uint8), axes="YX")
+    assert (statistics(dark, MeanStd(mean=(120,))).apply(dark.window(0, 4, 0, 5)) == -120).all()

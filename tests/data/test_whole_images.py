@@ -187,3 +187,9 @@ def test_the_generator_decides_all() -> None:
     assert np.array_equal(one[0], two[0])
     assert np.array_equal(one[1].layers, two[1].layers)
     assert one[0].shape != other[0].shape or not np.array_equal(one[0], other[0])
+
+
+def test_each_axis_can_have_its_own_chance_of_a_flip() -> None:
+    across = AugmentConfig.model_validate({**PLAIN.model_dump(), "flips": (0.0, 1.0)})
+    image, _ = WholeImageSampler((60,), 90, None, across).draw(scene(), np.random.default_rng(0))
+    assert np.array_equal(image, scene().pixels[:, :, ::-1])

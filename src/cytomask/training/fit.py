@@ -185,6 +185,7 @@ class _quiet_lightning:
             ".*exists and is not empty.*",
             ".*GPU available but not used.*",
             ".*lr_scheduler.step.*",
+            ".*have no `val_dataloader`.*",
         ):
             warnings.filterwarnings("ignore", pattern)
 
