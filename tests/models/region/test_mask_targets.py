@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import grid_sample
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.ops import roi_align
 
 from cytomask.models.region import mask_targets as module
@@ -130,13 +132,36 @@ def test_masks_at_points_are_those_of_full_bitmaps(seed: int, height: int, width
     torch.testing.assert_close(sample_masks(truth, matched, points), expected[:, 0, :, 0], atol=2e-5, rtol=0)
 
 
-def test_memory_does_not_follow_the_image() -> None:
-    # A hundred full bitmaps of this image would be six gigabytes.
-    layers = torch.zeros(1, 1, 1, dtype=torch.int32).repeat(1, 4000, 4000)
-    start = torch.arange(100.0)[:, None] * 38
-    boxes = torch.cat([start, start + 20, start + 40, start + 60], dim=1)
-    for i, (x0, y0, x1, y1) in enumerate(boxes.int().tolist()):
-        layers[0, y0:y1, x0:x1] = i + 1
-    number = torch.arange(100)
-    truth = Truth(boxes, number * 0, number.int() + 1, number * 0, layers, boxes[:0])
-    assert mask_targets(truth, Regions(boxes, number * 0, number), 28).all()
+class LargestResult(TorchDispatchMode):
+    """Remembers how many bytes the largest tensor has that is made within, and is no view of a given one."""
+
+    def __init__(self, given: Tensor) -> None:
+        super().__init__()
+        self.given, self.size = given.data_ptr(), 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(tensor, Tensor) and tensor.data_ptr() != self.given:
+                self.size = max(self.size, tensor.numel() * tensor.element_size())
+        return result
+
+
+def test_memory_follows_neither_the_image_nor_the_number_of_objects() -> None:
+    sizes = []
+    for side, count in ((400, 10), (4000, 100)):
+        layers = torch.zeros(1, side, side, dtype=torch.int32)
+        start = torch.arange(float(count))[:, None] * 38
+        boxes = torch.cat([start, start + 10, start + 30, start + 50], dim=1)
+        for i, (x0, y0, x1, y1) in enumerate(boxes.int().tolist()):
+            layers[0, y0:y1, x0:x1] = i + 1
+        number = torch.arange(count)
+        truth = Truth(boxes, number * 0, number.int() + 1, number * 0, layers, boxes[:0])
+        regions = Regions(boxes, number * 0, number)
+        with LargestResult(layers) as made:
+            assert mask_targets(truth, regions, 28).all()
+            points = (boxes[:, None, :2] + boxes[:, None, 2:]).expand(-1, 50, 2) / 2
+            assert sample_masks(truth, number, points).all()
+        sizes.append(made.size)
+    # Ten times as many boxes, a hundred times as many pixels.
+    assert 0 < sizes[1] <= 10 * sizes[0]

@@ -20,8 +20,8 @@ def mask_targets(truth: Truth, regions: Regions, side: int) -> Tensor:
 
     Every cell averages bilinear samples of the object's full mask, on a grid of one sample per pixel at least, and is
     inside from one half on: RoIAlign (He et al., "Mask R-CNN", 2017) with aligned corners, in single precision and
-    summed in the order of torchvision's operator, so that cells which lie on the edge of an object fall on the same
-    side as there.
+    on the CPU summed in the order of torchvision's operator, so that cells which lie on the edge of an object fall on
+    the same side as there.
 
     Parameters
     ----------
@@ -81,10 +81,13 @@ def _average(truth: Truth, matched: Tensor, boxes: Tensor, bins: Tensor, grids: 
     values += (south * west) * read(y_high, x_low)
     values += (south * east) * read(y_high, x_high)
     values *= y_valid & x_valid
-    total = torch.zeros_like(values[0, 0]) if values.numel() else values.new_zeros(len(boxes), side, side)
-    # One after another, as the operator does: a sum in another order differs in the last digit, and decides ties.
-    for sample in values.flatten(0, 1):
-        total += sample
+    if values.device.type != "cpu":
+        total = values.sum((0, 1))
+    else:
+        total = values.new_zeros(values.shape[2:])
+        # One after another, as the operator does: a sum in another order differs in the last digit, and decides ties.
+        for sample in values.flatten(0, 1):
+            total += sample
     return total / grids.prod(1).clamp(min=1)[:, None, None]
 
 
@@ -124,7 +127,9 @@ class _Reader:
         self.ids = truth.ids[matched]
 
     def __call__(self, y: Tensor, x: Tensor) -> Tensor:
-        return (self.pixels[self.begin + y * self.width + x] == self.ids).float()
+        index = self.begin + y * self.width + x
+        found = self.pixels.index_select(0, index.flatten()).view(index.shape)
+        return (found == self.ids).float()
 
 
 @torch.no_grad()
