@@ -112,7 +112,10 @@ def test_all_results(model, images, tmp_path):
         assert entry["category_id"] == 1
 
     record = json.loads((out / "run.json").read_text())
-    assert record["thresholds"] == {"score_threshold": 0.5, "nms_threshold": 0.1}
+    assert record["thresholds"] == {
+        "score_threshold": 0.5, "nms": "hard", "nms_by": "mask", "nms_threshold": 0.1, "nms_sigma": 0.5,
+        "per_class": False,
+    }  # fmt: skip
     assert record["model"]["name"] == "discs"
     assert record["categories"] == [{"id": 1, "name": "cell"}, {"id": 2, "name": "debris"}]
     first = record["images"][0]
