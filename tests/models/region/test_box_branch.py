@@ -102,6 +102,30 @@ def test_gradients_are_scaled_once_per_stage() -> None:
     assert x.grad.tolist() == [0.25] * 3
 
 
+def test_features_learn_from_the_mean_of_the_stages_and_heads_from_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Whole:
+        @staticmethod
+        def apply(features: torch.Tensor, share: float) -> torch.Tensor:
+            return features
+
+    branch = build(cascade=True)
+    one = truth([[10, 10, 40, 40], [60, 60, 90, 80]], [1, 0])
+
+    def gradients() -> tuple[torch.Tensor, torch.Tensor]:
+        features = [f.requires_grad_() for f in pyramid()]
+        # All fit into the sample: only their order is drawn.
+        losses, _ = branch.losses(features, [some_boxes(60)], [one], [SIZE])
+        weight = branch.heads[1].linear["1"].weight  # type: ignore[index, union-attr]
+        found = torch.autograd.grad(sum(losses.values()), [features[0], weight])  # type: ignore[arg-type]
+        return found[0], found[1]
+
+    shared = gradients()
+    monkeypatch.setattr(box_branch, "ScaleGradient", Whole)
+    whole = gradients()
+    torch.testing.assert_close(shared[0] * 3, whole[0], rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(shared[1], whole[1], rtol=1e-3, atol=1e-6)
+
+
 def test_the_heads_learn_from_objects_first_then_background() -> None:
     branch = build()
     one = truth([[10, 10, 40, 40], [60, 60, 90, 80]], [1, 0])
