@@ -9,7 +9,9 @@ import typer
 
 
 def train(
-    experiment: Annotated[str, typer.Argument(help="An experiment's YAML file, or a recipe's name (nuclei).")],
+    experiment: Annotated[
+        str, typer.Argument(help="An experiment's YAML file, or a recipe's name (nuclei, granules …).")
+    ],
     data: Annotated[
         str | None, typer.Option("--data", "-d", help="The data set, instead of the experiment's data.path.")
     ] = None,

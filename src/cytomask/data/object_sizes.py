@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -64,8 +64,17 @@ def box_shapes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.sqrt(height * width), np.maximum(height, width) / np.minimum(height, width)
 
 
-def object_size_statistics(samples: Sequence[Sample], dataset: Dataset) -> dict[str, float]:
+def object_size_statistics(
+    samples: Sequence[Sample], dataset: Dataset, scale: Callable[[tuple[int, int]], float] | None = None
+) -> dict[str, float]:
     """Percentiles of the objects' sizes and shapes over (at most ``MAX_IMAGES``) annotated images.
+
+    Parameters
+    ----------
+    samples, dataset
+        The images.
+    scale
+        Tells by how much an image of a height and width is scaled before it is looked at; None leaves all as they are.
 
     Returns
     -------
@@ -83,8 +92,10 @@ def object_size_statistics(samples: Sequence[Sample], dataset: Dataset) -> dict[
     parts, boxes = [], []
     for sample in track(chosen, "measuring objects"):
         layers = dataset.load_layers(sample)
-        parts += [equivalent_diameters(layer) for layer in layers.layers]
-        boxes += [box_shapes(layer) for layer in layers.layers]
+        factor = 1.0 if scale is None else scale(layers.shape)
+        parts += [equivalent_diameters(layer) * factor for layer in layers.layers]
+        for sides, elongations in map(box_shapes, layers.layers):
+            boxes.append((sides * factor, elongations))
     diameters = np.concatenate(parts) if parts else np.zeros(0)
     if diameters.size == 0:
         raise DataError("the training images hold no annotated object", found=f"{len(chosen)} images looked at")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,8 +41,8 @@ class ValidationImages(Dataset):
         padded = pad_to_stride(image.astype(np.float32), stride)
         height, width = padded.shape[1:]
         room = np.zeros((len(layers.layers), height, width), np.int32)
-        room[:, :rows, :columns] = _resized(layers.layers, (rows, columns))
-        grown = LabelLayers(layers=room, classes=layers.classes, crowd=layers.crowd, class_names=layers.class_names)
+        room[:, :rows, :columns] = resized_layers(layers, (rows, columns)).layers
+        grown = replace(layers, layers=room)
         targets = {name: torch.from_numpy(value) for name, value in self.segmenter.targets(grown).items()}
         return {
             "image": torch.from_numpy(padded),
@@ -52,9 +53,15 @@ class ValidationImages(Dataset):
         }
 
 
-def _resized(labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Label images ``(K, Y, X)`` at another size: of each pixel, the label at its centre."""
-    if labels.shape[1:] == shape:
-        return labels
-    rows, columns = (((np.arange(m) + 0.5) * (n / m)).astype(int) for m, n in zip(shape, labels.shape[1:]))
-    return labels[:, rows[:, None], columns]
+def resized_layers(layers: LabelLayers, shape: tuple[int, int]) -> LabelLayers:
+    """An annotation at another size: each pixel has the label at its centre.
+
+    Examples
+    --------
+    >>> resized_layers(LabelLayers.from_labels(np.array([[0, 3]])), (2, 4)).layers.tolist()
+    [[[0, 0, 3, 3], [0, 0, 3, 3]]]
+    """
+    if layers.shape == shape:
+        return layers
+    rows, columns = (((np.arange(m) + 0.5) * (n / m)).astype(int) for m, n in zip(shape, layers.shape))
+    return replace(layers, layers=layers.layers[:, rows[:, None], columns])

@@ -6,7 +6,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from cytomask.data.object_sizes import object_size_statistics
 from cytomask.data.patch_dataset import PatchDataset, prepare_training_image
 from cytomask.data.pixel_sizes import common_pixel_size
 from cytomask.data.sample import Sample, load_sample
+from cytomask.data.short_edge import ShortestEdge
 from cytomask.errors import ConfigError, OutputError
 from cytomask.evaluation.score import instance_score
 from cytomask.geometry.resample import resample_window
@@ -32,7 +33,7 @@ from cytomask.output import output_folder, replacing
 from cytomask.progress import say, track, warn
 from cytomask.reporting.curves import write_curves
 from cytomask.training.fit import CHECKPOINTS, LAST, TABLE, FitResult, Interrupted, fit
-from cytomask.training.validation import ValidationImages
+from cytomask.training.validation import ValidationImages, resized_layers
 from cytomask.workflows.experiment import Experiment, experiment_to_yaml, read_experiment
 from cytomask.workflows.initial_weights import begin_with, completed, settings_of
 from cytomask.workflows.models import BUNDLE_IN_RUN
@@ -237,7 +238,9 @@ def _complete(experiment: Experiment, dataset: Dataset, train: list[Sample]) -> 
     model["family"] = family
     model.setdefault("classes", list(dataset.classes))
     model.setdefault("in_channels", experiment.data.channels.count)
-    settings, why = family_class(family).propose_from_data(object_size_statistics(train, dataset))
+    settings, why = family_class(family).propose_from_data(
+        object_size_statistics(train, dataset, _training_scale(experiment))
+    )
     reasons = []
     for (name, value), reason in zip(settings.items(), why):
         if name not in model:
@@ -289,23 +292,39 @@ def _load(sample: Sample, experiment: Experiment, *, for_changes: bool = False) 
     normalisation = section.normalisation
     if for_changes and isinstance(normalisation, MeanStd):
         normalisation = normalisation.unit()
-    return prepare_training_image(
+    pixels, layers = prepare_training_image(
         image, layers, channels=section.channels, chosen=section.chosen_channels, normalisation=normalisation
     )
+    if for_changes and experiment.patches.mode == "patch" and section.resize is not None:
+        # Patches are cut from images of the size that prediction will see.
+        pixels = _resized(pixels, section.resize)
+        layers = resized_layers(layers, (pixels.shape[1], pixels.shape[2]))
+    return pixels, layers
 
 
 def _load_held_out(sample: Sample, experiment: Experiment) -> tuple[np.ndarray, LabelLayers]:
     """One validation image, at the size at which prediction will see it, and its annotation at its own."""
     image, layers = _load(sample, experiment)
     resize = experiment.data.resize
-    shape = layers.shape
-    size = shape if resize is None else resize.size(shape)
-    if size == shape:
-        return image, layers
-    scale = (size[0] / shape[0], size[1] / shape[1])
-    return resample_window(
-        lambda y0, y1, x0, x1: image[:, y0:y1, x0:x1], shape, scale, (0, size[0], 0, size[1])
-    ), layers
+    return (image if resize is None else _resized(image, resize)), layers
+
+
+def _resized(image: np.ndarray, resize: ShortestEdge) -> np.ndarray:
+    shape = (image.shape[1], image.shape[2])
+    rows, columns = resize.size(shape)
+    if (rows, columns) == shape:
+        return image
+    scale = (rows / shape[0], columns / shape[1])
+    return resample_window(lambda y0, y1, x0, x1: image[:, y0:y1, x0:x1], shape, scale, (0, rows, 0, columns))
+
+
+def _training_scale(experiment: Experiment) -> Callable[[tuple[int, int]], float] | None:
+    """How training sees an image of a shape: network pixels per pixel, of the middle one of several sizes."""
+    patches = experiment.patches
+    if patches.mode == "patch":
+        return None if experiment.data.resize is None else experiment.data.resize.scale
+    middle = sorted(patches.short_edge)[len(patches.short_edge) // 2]
+    return ShortestEdge(shortest=min(middle, patches.long_edge), longest=patches.long_edge).scale
 
 
 def _specification(
@@ -313,7 +332,8 @@ def _specification(
 ) -> ModelSpec:
     settings = {name: value for name, value in experiment.model.items() if name != "family"}
     config = family_class(family).config_class.model_validate(settings).model_dump(mode="json")
-    sizes = object_size_statistics(train, dataset)
+    resize = experiment.data.resize
+    sizes = object_size_statistics(train, dataset, None if resize is None else resize.scale)
     pixel_size, told = common_pixel_size(train)
     say(told)
     return ModelSpec(
