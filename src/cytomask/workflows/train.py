@@ -243,10 +243,23 @@ def _complete(experiment: Experiment, dataset: Dataset, train: list[Sample]) -> 
     )
     reasons = []
     for (name, value), reason in zip(settings.items(), why):
+        given = model.get(name)
         if name not in model:
             model[name] = value
-            reasons.append(reason)
+        elif _leaves_open(given, value):
+            model[name] = {**value, **given}
+        else:
+            continue
+        reasons.append(reason)
     return experiment.model_copy(update={"model": model}), reasons
+
+
+def _leaves_open(given: Any, proposed: Any) -> bool:
+    """Whether a group of settings of the same kind says less than is proposed."""
+    if not isinstance(given, dict) or not isinstance(proposed, dict):
+        return False
+    same = "kind" not in proposed or given.get("kind", proposed["kind"]) == proposed["kind"]
+    return same and bool(proposed.keys() - given.keys())
 
 
 def _family(experiment: Experiment) -> tuple[str, dict[str, Any]]:
