@@ -40,6 +40,11 @@ NETWORKS = {
     ),
 }  # fmt: skip
 CLASSES = 4
+#: Layers that predict, by the ends of their names -> standard deviation of what they say.
+SPREADS = {
+    "objectness_logits": 1.5, "anchor_deltas": 0.2, "cls_score": 1.5, "bbox_pred": 0.6, "mask_head.predictor": 3.0,
+    "coarse_head.prediction": 3.0, "point_head.predictor": 3.0,
+}  # fmt: skip
 #: More than the zoo's 100, so that less certain ones are compared, too.
 DETECTIONS = 300
 
@@ -77,10 +82,11 @@ def decided(network: nn.Module, image: torch.Tensor) -> None:
             module.running_var.copy_(drawn(module.running_var, 0.8, 1.2))
         if name.endswith("conv2_offset"):
             nn.init.normal_(module.weight, std=0.01, generator=generator)
-    spreads = {
-        "objectness_logits": 1.5, "anchor_deltas": 0.2, "cls_score": 1.5, "bbox_pred": 0.6, "mask_head.predictor": 3.0,
-        "coarse_head.prediction": 3.0, "point_head.predictor": 3.0, "conv2_offset": 1.0,
-    }  # fmt: skip
+    calibrate(network, image, {**SPREADS, "conv2_offset": 1.0})
+
+
+def calibrate(network: nn.Module, image: torch.Tensor, spreads: dict[str, float]) -> None:
+    """Scale the layers whose names end so that their answers to an image have a mean of 0 and these deviations."""
     hooks = [
         module.register_forward_hook(_scaled_on_first_use(spread))
         for name, module in network.named_modules()
@@ -158,7 +164,7 @@ def compared(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> dict[str, fl
     both = [(i, j) for i, j in enumerate(nearest) if distance[i, j] < 1]
     i, j = np.array([x for x, _ in both]), np.array([y for _, y in both])
     union = (a["masks"][i] | b["masks"][j]).sum((1, 2))
-    overlap = (a["masks"][i] & b["masks"][j]).sum((1, 2)) / np.maximum(union, 1)
+    overlap = np.where(union, (a["masks"][i] & b["masks"][j]).sum((1, 2)) / np.maximum(union, 1), 1)
     return {
         "detections of detectron2": len(a["boxes"]),
         "detections of cytomask": len(b["boxes"]),
