@@ -22,11 +22,13 @@ from cytomask.__main__ import main
 from cytomask.data.check.finding import CheckReport
 from cytomask.data.check.kinds import KINDS
 from cytomask.data.dataset import open_dataset
+from cytomask.data.object_sizes import object_size_statistics
 from cytomask.errors import CytomaskError
 from cytomask.formats.images import read_image
 from cytomask.formats.label_images import read_labels, write_labels
 from cytomask.image import Image
 from cytomask.instances import Instances
+from cytomask.models.registry import family_class
 from cytomask.workflows.check import check_data
 from cytomask.workflows.check_images import write_plain_image
 from cytomask.workflows.repair import repair_data
@@ -485,9 +487,49 @@ def test_objects_too_large_for_a_patch_or_for_the_networks_view_are_told(clean: 
 
 
 def test_settings_that_fit_the_objects_are_told(clean: Path) -> None:
-    chosen = check_data(clean).statistics["settings"]["star"]
-    assert len(chosen["settings"]) == len(chosen["reasons"])
-    assert chosen["settings"]["grid"] == 2
+    settings = check_data(clean).statistics["settings"]
+    for chosen in settings.values():
+        assert len(chosen["settings"]) == len(chosen["reasons"])
+    assert settings["star"]["settings"]["grid"] == 2
+
+
+def bars(root: Path, split: str, height: int, width: int) -> None:
+    """Objects of one size in two images of a split."""
+    for k in range(2):
+        labels = np.zeros((HEIGHT, WIDTH), np.int32)
+        for number, (y, x) in enumerate(((8 + 2 * k, 10), (8, 90), (68, 10), (68, 90 + 3 * k)), start=1):
+            labels[y : y + height, x : x + width] = number
+        noise = np.random.default_rng(len(split) + k).integers(0, 12, labels.shape)
+        write_png(root / "images" / f"{split}_{k}.png", (np.where(labels > 0, 120, 20) + noise).astype(np.uint8))
+        write_labels(root / "labels" / f"{split}_{k}.png", labels)
+
+
+def test_what_training_would_choose_follows_from_the_training_images_boxes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("images", "labels"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+    bars(tmp_path / "set", "train", 9, 36)
+    bars(tmp_path / "set", "val", 40, 40)
+    assert main(["check", str(tmp_path / "set"), "--out", str(tmp_path / "report")]) == 0
+    # A square with the area of 9 x 36 pixels has a side of 18, and nothing here has another size.
+    stored = json.loads((tmp_path / "report" / "check.json").read_text())["statistics"]["settings"]
+    assert stored["region"]["settings"]["anchors"] == {
+        "sizes": [[18.0], [36.0], [72.0], [144.0], [288.0]], "ratios": [0.25, 1.0, 4.0],
+    }  # fmt: skip
+    assert stored["region"]["settings"]["backbone"] == {"stem_stride": 4}
+    # Training itself comes to the same.
+    dataset = open_dataset(tmp_path / "set")
+    sizes = object_size_statistics(dataset.split("train"), dataset)
+    for family, told in stored.items():
+        settings, reasons = family_class(family).propose_from_data(sizes)
+        assert told == json.loads(json.dumps({"settings": settings, "reasons": reasons}))
+    printed, page = capsys.readouterr().out, (tmp_path / "report" / "check.html").read_text()
+    for family in ("star", "region"):
+        assert f"training a {family} model would choose" in printed
+        assert f"What training a {family} model would choose" in page
+    assert all(reason in printed for reason in stored["region"]["reasons"])
+    assert "anchors of 18, 36, 72, 144, 288 px" in page
 
 
 def test_classes_that_a_model_does_not_know_are_told(coco: Path) -> None:

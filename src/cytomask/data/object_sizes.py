@@ -40,7 +40,7 @@ def equivalent_diameters(labels: np.ndarray) -> np.ndarray:
 
 
 def box_shapes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sizes and shapes of the objects' bounding boxes.
+    """Sizes and shapes of the objects' bounding boxes in a label image; see :func:`window_shapes`.
 
     Parameters
     ----------
@@ -50,8 +50,7 @@ def box_shapes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     sides, elongations
-        float64 ``(objects,)`` each, by ascending id: the side in pixels of the square with the box's area, and the
-        box's longer side over its shorter.
+        float64 ``(objects,)`` each, by ascending id.
 
     Examples
     --------
@@ -59,7 +58,29 @@ def box_shapes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     >>> sides.tolist(), elongations.tolist()
     ([1.0, 2.0], [1.0, 4.0])
     """
-    _, windows = label_windows(labels)
+    return window_shapes(label_windows(labels)[1])
+
+
+def window_shapes(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sizes and shapes of bounding boxes.
+
+    Parameters
+    ----------
+    windows
+        int ``(N, 4)``: ``(y0, x0, y1, x1)`` in pixels, the end excluded; none is empty.
+
+    Returns
+    -------
+    sides, elongations
+        float64 ``(N,)`` each: the side in pixels of the square with the box's area, and the box's longer side over its
+        shorter.
+
+    Examples
+    --------
+    >>> sides, elongations = window_shapes(np.array([[0, 0, 2, 8]]))
+    >>> sides.tolist(), elongations.tolist()
+    ([4.0], [4.0])
+    """
     height, width = (windows[:, 2:] - windows[:, :2]).astype(np.float64).T
     return np.sqrt(height * width), np.maximum(height, width) / np.minimum(height, width)
 
@@ -100,6 +121,25 @@ def object_size_statistics(
     if diameters.size == 0:
         raise DataError("the training images hold no annotated object", found=f"{len(chosen)} images looked at")
     sides, elongations = (np.concatenate(column) for column in zip(*boxes, strict=True))
+    return size_percentiles(diameters, sides, elongations)
+
+
+def size_percentiles(diameters: np.ndarray, sides: np.ndarray, elongations: np.ndarray) -> dict[str, float]:
+    """Sum up the sizes and shapes of objects, as :func:`object_size_statistics` describes it.
+
+    Parameters
+    ----------
+    diameters
+        Of the circles with the objects' areas, in pixels; of at least one object.
+    sides, elongations
+        As from :func:`box_shapes`.
+
+    Examples
+    --------
+    >>> found = size_percentiles(np.array([9.0, 11.0]), np.array([8.0, 10.0]), np.ones(2))
+    >>> found["n_objects"], found["diameter_p50"], found["box_side_p50"], found["elongation_p90"]
+    (2.0, 10.0, 9.0, 1.0)
+    """
     statistics = {"n_objects": float(diameters.size)}
     for name, values, percentiles in (
         ("diameter", diameters, (5, 50, 95)),

@@ -13,7 +13,7 @@ import numpy as np
 from cytomask.data.check.examine import Examined
 from cytomask.data.check.finding import CheckReport
 from cytomask.data.check.kinds import TITLES, gravest_first
-from cytomask.data.check.set_faults import class_counts, diameters
+from cytomask.data.check.set_faults import boxes, class_counts, diameters
 from cytomask.data.dataset import Dataset
 from cytomask.output import output_folder, replacing
 from cytomask.workflows.check_model import fitting_settings, model_faults, patch_faults
@@ -89,7 +89,7 @@ def check_data(
         found += patch_faults(sizes)
         if model is not None:
             found += model_faults(model, sizes, dataset.classes)
-        statistics = {**data_statistics(dataset, examined), "settings": fitting_settings(sizes)}
+        statistics = {**data_statistics(dataset, examined), "settings": _chosen_by_training(examined)}
         report = CheckReport(dataset.name, dataset.source, tuple(gravest_first(found)), TITLES, statistics)
     if folder is not None:
         _write(report, folder, Pictures([] if dataset is None else dataset.samples))
@@ -98,6 +98,12 @@ def check_data(
 
         repair_examined(seen, path, fix)
     return report
+
+
+def _chosen_by_training(examined: Sequence[Examined]) -> dict[str, dict[str, Any]]:
+    """Settings that fit what training looks at: the training split, where there is one."""
+    seen = [one for one in examined if one.sample.split == "train"] or examined
+    return fitting_settings(diameters(seen), boxes(seen))
 
 
 def data_statistics(dataset: Dataset, examined: Sequence[Examined]) -> dict[str, Any]:

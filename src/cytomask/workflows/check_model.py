@@ -10,6 +10,7 @@ import numpy as np
 
 from cytomask.data.check.finding import Finding
 from cytomask.data.check.kinds import finding
+from cytomask.data.object_sizes import size_percentiles, window_shapes
 from cytomask.models.registry import FAMILIES, family_class
 from cytomask.workflows.experiment import PatchSection
 from cytomask.workflows.models import load_model
@@ -71,13 +72,15 @@ def model_faults(model: str | Path, diameters: np.ndarray, class_names: Sequence
     return found
 
 
-def fitting_settings(diameters: np.ndarray) -> dict[str, dict[str, Any]]:
+def fitting_settings(diameters: np.ndarray, boxes: np.ndarray) -> dict[str, dict[str, Any]]:
     """What training would choose for each model family, by the objects' sizes, with a reason for each choice.
 
     Parameters
     ----------
     diameters
-        Equivalent diameters of all objects, in pixels.
+        float ``(N,)``: equivalent diameters of all objects, in pixels of the images as the network will see them.
+    boxes
+        int ``(N, 4)``: their bounding boxes, ``(y0, x0, y1, x1)`` in the same pixels.
 
     Returns
     -------
@@ -86,13 +89,13 @@ def fitting_settings(diameters: np.ndarray) -> dict[str, dict[str, Any]]:
 
     Examples
     --------
-    >>> fitting_settings(np.full(100, 20.0))["star"]["settings"]["grid"]
-    2
+    >>> chosen = fitting_settings(np.full(100, 20.0), np.tile([30, 40, 50, 60], (100, 1)))
+    >>> chosen["star"]["settings"]["grid"], chosen["region"]["settings"]["anchors"]["sizes"][0]
+    (2, [20.0])
     """
     if not len(diameters):
         return {}
-    p5, p50, p95 = (float(v) for v in np.percentile(diameters, [5, 50, 95]))
-    sizes = {"n_objects": float(len(diameters)), "diameter_p5": p5, "diameter_p50": p50, "diameter_p95": p95}
+    sizes = size_percentiles(diameters, *window_shapes(boxes))
     proposed = {family: family_class(family).propose_from_data(sizes) for family in FAMILIES}
     return {name: {"settings": settings, "reasons": why} for name, (settings, why) in proposed.items() if settings}
 
@@ -107,6 +110,7 @@ def patch_faults(diameters: np.ndarray) -> list[Finding]:
     return [finding(
         "larger-than-patch",
         f"objects of {large:.0f} px (95th percentile) rarely lie whole in a training patch of {side} px",
-        todo=f"train with --set patches.size={needed}, or with a rescale step that makes objects smaller",
+        todo=f"train with --set patches.size={needed}, with a rescale step that makes objects smaller, or a region "
+        "model on whole images (--set patches.mode=image)",
         value=large / side,
     )]  # fmt: skip

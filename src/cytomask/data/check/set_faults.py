@@ -47,6 +47,12 @@ def diameters(examined: Sequence[Examined]) -> np.ndarray:
     return np.sqrt(4 / np.pi * np.concatenate([np.zeros(0), *parts]))
 
 
+def boxes(examined: Sequence[Examined]) -> np.ndarray:
+    """Bounding boxes of the same objects in the same order, int32 ``(N, 4)``: ``(y0, x0, y1, x1)`` in pixels."""
+    parts = [e.anatomy.windows[e.single & (e.anatomy.areas > 0)] for e in examined if e.anatomy is not None]
+    return np.concatenate([np.zeros((0, 4), np.int32), *parts])
+
+
 def _readable(examined: Sequence[Examined]) -> list[tuple[Examined, PixelFacts]]:
     return [(one, one.pixels) for one in examined if one.pixels is not None]
 

@@ -27,8 +27,7 @@ def propose_region(statistics: dict[str, Any]) -> tuple[dict[str, Any], list[str
     Returns
     -------
     settings, reasons
-        Fields of :class:`~cytomask.models.region.config.RegionConfig`, and one sentence for each; none where the
-        statistics have no box sides.
+        Fields of :class:`~cytomask.models.region.config.RegionConfig`, and one sentence for each.
 
     Examples
     --------
@@ -39,8 +38,6 @@ def propose_region(statistics: dict[str, Any]) -> tuple[dict[str, Any], list[str
     >>> settings["anchors"]["ratios"], settings["backbone"], settings["context"]
     ([0.53, 1.0, 1.9], {'stem_stride': 2}, 64)
     """
-    if "box_side_p5" not in statistics:
-        return {}, []  # only the objects' diameters are known, which tell little of elongated ones
     small, median, large = (float(statistics[f"box_side_p{p}"]) for p in (5, 50, 95))
     stride = 2 if small < _SMALL else 4
     # Anchors lie a stride apart; where they are hardly larger than that, many objects fall between them.
