@@ -69,7 +69,7 @@ def test_the_published_cascade_and_pointrend(tmp_path: Path) -> None:
         ("MODEL.RESNETS.NUM_GROUPS=32", "backbone.groups", 32),
         ("MODEL.RESNETS.WIDTH_PER_GROUP=8", "backbone.group_width", 8),
         ("MODEL.RESNETS.STRIDE_IN_1X1=False", "backbone.stride_in_1x1", False),
-        ("MODEL.RESNETS.DEFORM_ON_PER_STAGE=[False, True, True, True]", "backbone.deformable", (False, True, True, True)),
+        ("MODEL.RESNETS.DEFORM_ON_PER_STAGE=[True, True, True, True]", "backbone.deformable", (True, True, True, True)),
         ("MODEL.RESNETS.DEFORM_MODULATED=True", "backbone.modulated", True),
         ("MODEL.RESNETS.DEFORM_NUM_GROUPS=2", "backbone.deform_groups", 2),
         ("MODEL.BACKBONE.FREEZE_AT=0", "backbone.freeze", 0),

@@ -81,7 +81,8 @@ def our_name(name: str) -> str | None:
     """
     for theirs, ours in _OURS_COMPILED:
         if found := theirs.fullmatch(name):
-            return re.sub(r"\{1-2\}", lambda _, found=found: str(int(found[1]) - 2), found.expand(ours))
+            expanded = found.expand(ours)
+            return expanded.replace("{1-2}", str(int(found[1]) - 2)) if "{1-2}" in expanded else expanded
     return None
 
 

@@ -179,7 +179,11 @@ class _Loader(yaml.SafeLoader):
     """Plain YAML, and tuples as lists."""
 
 
-_Loader.add_constructor("tag:yaml.org,2002:python/tuple", lambda loader, node: loader.construct_sequence(node, True))
+def _tuple_as_list(loader: _Loader, node: Any) -> list[Any]:
+    return loader.construct_sequence(node, deep=True)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:python/tuple", _tuple_as_list)
 
 
 def _load(path: Path) -> dict[str, Any]:
