@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,3 +140,74 @@ def test_patches_are_cut_from_resized_images(data: Path, tmp_path: Path, mode: s
     assert -0.1 < pixels.min() < pixels.max() < 1.1
     assert held_out.min() < -1
     assert layers.n_objects == native.n_objects
+
+
+def completed(
+    data: Path, folder: Path, model: dict[str, object], **changes: object
+) -> tuple[dict[str, Any], list[str]]:
+    """A model's settings as training fills them in, for discs of 11 pixels, and the reasons."""
+    path = folder / "experiment.yaml"
+    path.write_text(yaml.safe_dump({"model": model, **changes}))
+    dataset = open_dataset(data)
+    filled, reasons = _complete(read_experiment(path), dataset, dataset.split("train"))
+    return filled.model, reasons
+
+
+def about(reasons: list[str], word: str) -> list[str]:
+    return [reason for reason in reasons if word in reason]
+
+
+def test_small_objects_are_given_resolution_beside_what_a_backbone_is_told(data: Path, tmp_path: Path) -> None:
+    model, reasons = completed(data, tmp_path, {"family": "region", "backbone": {"depth": 18, "width": 64}})
+    assert model["backbone"] == {"depth": 18, "width": 64, "stem_stride": 2}
+    assert len(about(reasons, "first stride 2")) == 1
+    assert [len(about(reasons, word)) for word in ("anchors of", "context")] == [1, 1]
+    # So it is without a backbone, and with one of which weights are known.
+    assert completed(data, tmp_path, {"family": "region"})[0]["backbone"] == {"stem_stride": 2}
+    with_weights, _ = completed(data, tmp_path, {"family": "region"}, initial="imagenet/resnet18")
+    assert {"depth": 18, "norm": "frozen_batch", "stem_stride": 2}.items() <= with_weights["backbone"].items()
+
+
+def test_what_the_experiment_says_stays_and_is_not_given_reasons(data: Path, tmp_path: Path) -> None:
+    given = {"family": "region", "backbone": {"depth": 18, "stem_stride": 4}, "context": 32}
+    model, reasons = completed(data, tmp_path, given)
+    assert (model["backbone"], model["context"]) == (given["backbone"], 32)
+    assert about(reasons, "stride") == about(reasons, "context") == []
+    assert len(reasons) == 1
+
+
+def test_half_a_group_is_filled_in_and_only_that_half_is_told(data: Path, tmp_path: Path) -> None:
+    sizes = [[8.0], [16.0], [32.0], [64.0], [128.0]]
+    model, reasons = completed(data, tmp_path, {"family": "region", "anchors": {"sizes": sizes}})
+    whole, _ = completed(data, tmp_path, {"family": "region"})
+    assert model["anchors"] == {"sizes": sizes, "ratios": whole["anchors"]["ratios"]}
+    assert whole["anchors"]["sizes"] != sizes
+    assert about(reasons, "anchors of") == []
+    assert [reason.split(":")[0] for reason in about(reasons, "anchors")] == [
+        f"anchors.ratios {whole['anchors']['ratios']}"
+    ]
+
+
+def test_a_backbone_of_another_kind_is_left_alone(data: Path, tmp_path: Path) -> None:
+    residual = {"kind": "residual", "widths": [16, 32], "blocks": [1, 1]}
+    model, reasons = completed(data, tmp_path, {"family": "star", "backbone": residual})
+    assert model["backbone"] == residual
+    assert about(reasons, "depth") == []
+    assert {"grid", "rays"} <= model.keys()
+    # One of the proposed kind is completed.
+    unet, reasons = completed(data, tmp_path, {"family": "star", "backbone": {"kind": "unet", "base": 16}})
+    assert unet["backbone"] == {"kind": "unet", "base": 16, "depth": 3}
+    assert len(about(reasons, "depth 3")) == 1
+    told, reasons = completed(data, tmp_path, {"family": "star", "backbone": {"kind": "unet", "depth": 5}})
+    assert told["backbone"] == {"kind": "unet", "depth": 5}
+    assert about(reasons, "depth") == []
+
+
+@pytest.mark.parametrize("recipe", ["granules", "granules-small", "cascade", "pointrend"])
+def test_recipes_keep_the_stride_of_their_weights(data: Path, recipe: str) -> None:
+    dataset = open_dataset(data)
+    given = read_experiment(recipe)
+    filled, reasons = _complete(given, dataset, dataset.split("train"))
+    assert filled.model["backbone"]["stem_stride"] == 4
+    assert about(reasons, "stride") == []
+    assert filled.model["backbone"].items() >= given.model["backbone"].items()

@@ -248,6 +248,10 @@ def _complete(experiment: Experiment, dataset: Dataset, train: list[Sample]) -> 
             model[name] = value
         elif _leaves_open(given, value):
             model[name] = {**value, **given}
+            if value.keys() & given.keys() - {"kind"}:
+                # The reason tells of the whole group, of which only a part is taken.
+                taken = ", ".join(f"{name}.{key} {value[key]}" for key in value if key not in given)
+                reason = f"{taken}: it fits the objects, and the experiment says only the rest of {name}"
         else:
             continue
         reasons.append(reason)
