@@ -65,9 +65,9 @@ def test_an_imported_model_finds_what_detectron2_finds(network: str, ending: str
     masks = np.stack([found.full_mask(int(k)) for k in order])
     theirs = np.unpackbits(kept["masks"], axis=-1, count=picture().shape[1])[expected].astype(bool)
     assert theirs.sum() > 1000
-    # Masks are kept as half floats, which may turn a pixel of probability one half.
-    assert (masks != theirs).sum() <= 1 + theirs.sum() / 2000
-    assert ((masks & theirs).sum((1, 2)) >= 0.97 * (masks | theirs).sum((1, 2))).all()
+    # Rounding may turn a pixel whose probability is one half.
+    assert (masks != theirs).sum() <= 2
+    assert ((masks & theirs).sum((1, 2)) >= 0.99 * (masks | theirs).sum((1, 2))).all()
     # The whole way through the model's own suppression changes nothing.
     assert len(predictor.predict(Image.from_array(picture(), axes="YXC", rgb=True))) == (found.areas() > 0).sum()
 

@@ -110,7 +110,9 @@ class RegionSegmenter(Segmenter):
             max_objects=postprocess.max_objects,
         )
         masks = self.mask_branch.masks(features, [d.boxes for d in detections], [d.classes for d in detections])
-        return [_as_proposals(found, mask) for found, mask in zip(detections, masks)]
+        # Where the network itself computes in half precision, half floats keep all that its masks say.
+        half = torch.is_autocast_enabled(images.device.type)
+        return [_as_proposals(found, mask, half) for found, mask in zip(detections, masks)]
 
     def boxes(self, proposals: Proposals) -> np.ndarray:
         return proposals.data["box"] + np.tile(proposals.points, 2)
@@ -144,8 +146,8 @@ class RegionSegmenter(Segmenter):
         return propose_region(statistics)
 
 
-def _as_proposals(found: Detections, masks: Tensor) -> Proposals:
-    """A box's middle is its point; masks stay logits, as half floats, which keep small ones precisely."""
+def _as_proposals(found: Detections, masks: Tensor, half: bool) -> Proposals:
+    """A box's middle is its point; masks stay logits, which also as half floats keep small ones precisely."""
     boxes = found.boxes.float().cpu().numpy().reshape(-1, 4)[:, [1, 0, 3, 2]]
     points = (boxes[:, :2] + boxes[:, 2:]) / 2
     limit = float(np.finfo(np.float16).max)
@@ -155,6 +157,6 @@ def _as_proposals(found: Detections, masks: Tensor) -> Proposals:
         classes=(found.classes + 1).to(torch.int32).cpu().numpy(),
         data={
             "box": (boxes - np.tile(points, 2)).astype(np.float32),
-            "mask": masks.float().clamp(-limit, limit).to(torch.float16).cpu().numpy(),
+            "mask": (masks.float().clamp(-limit, limit).half() if half else masks.float()).cpu().numpy(),
         },
     )
