@@ -16,6 +16,7 @@ from cytomask.errors import ConfigError, TrainingError
 from cytomask.instances import Instances
 from cytomask.label_layers import LabelLayers
 from cytomask.models.devices import choose_device
+from cytomask.models.region.config import RegionPostprocess
 from cytomask.models.registry import build_segmenter
 from cytomask.models.segmenter import Segmenter
 from cytomask.models.star.config import StarPostprocess
@@ -175,3 +176,36 @@ def test_devices_and_precisions() -> None:
         choose_device("abacus")
     with pytest.raises(ConfigError, match="no such device"):
         choose_device("cuda:99")
+
+
+REGION = {
+    "in_channels": 1,
+    "backbone": {"depth": 18, "width": 8, "stem_width": 8, "norm": "batch", "freeze": 1},
+    "pyramid": {"width": 8},
+    "anchors": {"sizes": [[8], [16], [32], [64], [128]]},
+    "rpn": {"batch": 16},
+    "sampling": {"batch": 16},
+    "box": {"linear_width": 16},
+    "mask": {"kind": "pointrend", "coarse_width": 16, "point_width": 8, "train_points": 16},
+}
+
+
+def test_a_network_that_draws_what_it_learns_from_resumes_exactly_too(tmp_path: Path) -> None:
+    """Region networks learn from some of their proposals and points, drawn at random."""
+
+    def trained(folder: Path, *, workers: int, resume: bool = False, **options: Any) -> Segmenter:
+        torch.manual_seed(3)
+        segmenter = build_segmenter("region", REGION)
+        config = CONFIG.model_copy(update={"epochs": 2, "workers": workers})
+        validation = ValidationImages([field(7)], segmenter)
+        patches = Patches(segmenter, **options)
+        fit(segmenter, patches, validation, config, count_metric, RegionPostprocess(), folder, resume=resume)
+        return segmenter
+
+    whole = trained(tmp_path / "whole", workers=2)
+    with pytest.raises(Interrupted):
+        trained(tmp_path / "broken", workers=0, stop_at=(1, 3))
+    resumed = trained(tmp_path / "broken", workers=0, resume=True)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    assert rows_of(tmp_path / "whole") == rows_of(tmp_path / "broken")

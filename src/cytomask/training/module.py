@@ -45,6 +45,8 @@ class TrainingModule(pl.LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         images, targets = _split(batch)
+        # Some families look at a random choice of what they find: the same one whenever this batch comes.
+        torch.manual_seed(_drawn(self.settings.seed, 0, self.current_epoch, batch_index))
         losses = self.segmenter.losses(images.to(memory_format=torch.channels_last), targets)
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
@@ -64,9 +66,11 @@ class TrainingModule(pl.LightningModule):
             "checkpoint before this is kept",
         )
 
-    def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:  # noqa: ARG002
+    def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
         images, targets = _split(self.segmenter.collate([{"image": batch["image"], **batch["targets"]}]))
         images = images.to(memory_format=torch.channels_last)
+        # The same choice in each epoch, so that losses can be compared.
+        torch.manual_seed(_drawn(self.settings.seed, 1, batch_index))
         losses = self.segmenter.losses(images, targets)
         for name, value in {**losses, "loss": torch.stack(list(losses.values())).sum()}.items():
             self.log(f"val/{name}", value.detach(), on_step=False, on_epoch=True, batch_size=1)
@@ -150,6 +154,11 @@ def _parameter_groups(segmenter: Segmenter, settings: Optimiser) -> list[dict[st
                 decays = parameter.ndim > 1 or (settings.decay_biases and not is_norm)
                 (decayed if decays else plain).append(parameter)
     return [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+
+
+def _drawn(*key: int) -> int:
+    """A seed for torch that follows from a few numbers."""
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
 
 
 def _split(batch: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
