@@ -58,8 +58,9 @@ class TrainResult:
         if self.interrupted:
             return [f"stopped; go on with: cytomask train {self.folder} --resume"]
         assert self.fit is not None
+        epochs = "1 epoch" if self.fit.epochs == 1 else f"{self.fit.epochs} epochs"
         lines = [
-            f"trained {self.fit.epochs} epochs in {self.minutes:.1f} min; best validation score "
+            f"trained {epochs} in {self.minutes:.1f} min; best validation score "
             f"{self.fit.best_score:.3f} after epoch {self.fit.best_epoch + 1}"
         ]
         if self.tuning is not None:
@@ -138,6 +139,12 @@ def train_experiment(
         f"{family} model with {parameters:,} parameters; {len(train)} training images, {len(validation)} for validation"
     )
 
+    if experiment.initial is None and any(not p.requires_grad for p in segmenter.parameters()):
+        warn(
+            "a part of the network is frozen though it begins with random weights, so it never learns: "
+            "name weights in initial, or set model.backbone.freeze=0"
+        )
+
     result = TrainResult(folder, reasons=reasons)
     normalisation = experiment.data.normalisation
     images = PatchDataset(
@@ -214,7 +221,8 @@ def _splits(dataset: Dataset, experiment: Experiment) -> tuple[list[Sample], lis
 
 def _complete(experiment: Experiment, dataset: Dataset, train: list[Sample]) -> tuple[Experiment, list[str]]:
     """Fill in what the experiment leaves open: classes, channels, and what the family derives from object sizes."""
-    model = dict(experiment.model)
+    # A family that nobody chose is that of the initial weights.
+    model = dict(experiment.model) if "model" in experiment.model_fields_set else {}
     if experiment.initial is not None:
         settings, spec = settings_of(experiment.initial)
         if model.setdefault("family", settings["family"]) != settings["family"]:
@@ -224,9 +232,10 @@ def _complete(experiment: Experiment, dataset: Dataset, train: list[Sample]) -> 
                 found=settings["family"],
                 expected=str(model["family"]),
             )
-        # The network must be the initial one; classes may differ, as their layer is made anew.
+        # The network must be the initial one; classes and channels may differ, as their layers are made anew.
         if spec is not None:
-            model = {**settings, "classes": list(dataset.classes), **model}
+            own = {"classes": list(dataset.classes), "in_channels": experiment.data.channels.count}
+            model = {**settings, **own, **model}
         else:
             model = completed(model, settings)
             if not isinstance(experiment.data.normalisation, MeanStd):
@@ -237,13 +246,21 @@ def _complete(experiment: Experiment, dataset: Dataset, train: list[Sample]) -> 
     family = model.get("family", "star")
     model["family"] = family
     model.setdefault("classes", list(dataset.classes))
-    model.setdefault("in_channels", experiment.data.channels.count)
+    channels = experiment.data.channels.count
+    if model.setdefault("in_channels", channels) != channels:
+        raise ConfigError(
+            "the network and the data have not the same number of channels",
+            where="model.in_channels",
+            found=str(model["in_channels"]),
+            expected=f"{channels}, as data.channels says",
+            fix="leave model.in_channels out, or change data.channels",
+        )
     settings, why = family_class(family).propose_from_data(
         object_size_statistics(train, dataset, _training_scale(experiment))
     )
     reasons = []
     for (name, value), reason in zip(settings.items(), why):
-        given = model.get(name)
+        given: Any = model.get(name)
         if name not in model:
             model[name] = value
         elif _leaves_open(given, value):
