@@ -91,4 +91,6 @@ def first_problem(error: Any) -> str:
     """
     problem = error.errors()[0]
     place = ".".join(str(part) for part in problem["loc"]) or "(top level)"
-    return f"{place}: {problem['msg']} (got {problem.get('input')!r})"
+    # What our own validators say is marked as a Python exception, which tells users nothing.
+    said = problem["msg"].removeprefix("Value error, ")
+    return f"{place}: {said} (got {problem.get('input')!r})"

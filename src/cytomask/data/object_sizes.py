@@ -119,7 +119,11 @@ def object_size_statistics(
             boxes.append((sides * factor, elongations))
     diameters = np.concatenate(parts) if parts else np.zeros(0)
     if diameters.size == 0:
-        raise DataError("the training images hold no annotated object", found=f"{len(chosen)} images looked at")
+        raise DataError(
+            "the training images hold no annotated object",
+            found=f"{len(chosen)} images looked at",
+            fix="look at the data with cytomask check",
+        )
     sides, elongations = (np.concatenate(column) for column in zip(*boxes, strict=True))
     return size_percentiles(diameters, sides, elongations)
 

@@ -232,7 +232,7 @@ def _weights(segmenter: Segmenter, initial: str, sha256: str | None) -> dict[str
         bundle = load_model(initial)
         if sha256 is not None and bundle.spec.weights_sha256 != sha256.lower():
             raise _wrong_file(initial, str(bundle.spec.weights_sha256), sha256)
-        return dict(bundle.segmenter.state_dict())
+        return _for_channels(dict(bundle.segmenter.state_dict()), segmenter.config)
     if segmenter.family != "region":
         raise ConfigError(
             "these weights are for networks of the family region",
@@ -261,14 +261,21 @@ def _wrong_file(where: str | Path, found: str, expected: str) -> ConfigError:
 def _from_checkpoint(path: Path, config: Any) -> dict[str, Tensor]:
     """Weights of detectron2's or torchvision's by our names, with the first convolution for our channels."""
     from cytomask.models.region.detectron2_weights import read_checkpoint, to_cytomask
-    from cytomask.models.region.resnet_weights import adapt_stem, torchvision_names
+    from cytomask.models.region.resnet_weights import torchvision_names
 
     state = read_checkpoint(path)
     if "layer1.0.conv1.weight" in state:
         ours = {f"pyramid.backbone.{name}": v for name, v in torchvision_names(state, config.backbone).items()}
     else:
         ours = to_cytomask(state, config)
+    return _for_channels(ours, config)
+
+
+def _for_channels(weights: dict[str, Tensor], config: Any) -> dict[str, Tensor]:
+    """The same weights, those of a region network's first convolution for as many channels as the settings say."""
+    from cytomask.models.region.resnet_weights import adapt_stem
+
     stem = "pyramid.backbone.stem.conv1.weight"
-    if stem in ours and ours[stem].shape[1] == 3 != config.in_channels:
-        ours[stem] = adapt_stem(ours[stem], config.in_channels)
-    return ours
+    if stem in weights and weights[stem].ndim == 4 and weights[stem].shape[1] != config.in_channels:
+        return {**weights, stem: adapt_stem(weights[stem], config.in_channels)}
+    return weights

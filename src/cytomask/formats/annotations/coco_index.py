@@ -276,6 +276,11 @@ class _Pass:
         keys = sorted(names, key=by_number)
         often = Counter(names.values())
         chosen = tuple(names[k] if often[names[k]] == 1 else f"{names[k]} ({k})" for k in keys)
+        twice = sorted(name for name, count in often.items() if count > 1)
+        if twice:
+            self.notes.append(
+                f"several categories are called {', '.join(twice)}: they stay apart, with their numbers behind the name"
+            )
         if keys != [str(i + 1) for i in range(len(keys))]:
             listed = ", ".join(f"{k} is {i + 1} ({n})" for i, (k, n) in enumerate(zip(keys, chosen)))
             self.notes.append(f"the file's categories are numbered from 1: {listed}")

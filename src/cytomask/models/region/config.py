@@ -68,6 +68,8 @@ class AnchorConfig(BaseModel):
     def _five_levels(self) -> AnchorConfig:
         if len(self.sizes) != 5 or len({len(s) for s in self.sizes}) != 1 or not self.sizes[0]:
             raise ValueError("anchor sizes are given for five levels, equally many for each")
+        if min(value for row in (*self.sizes, self.ratios) for value in row) <= 0:
+            raise ValueError("sizes and ratios of anchors are above 0")
         return self
 
 
@@ -88,6 +90,12 @@ class RpnConfig(BaseModel):
     beta: float = Field(0.0, ge=0, description="smooth L1 is quadratic below this; 0: L1")
     objectness_weight: float = Field(1.0, ge=0)
     box_weight: float = Field(1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _rising_overlaps(self) -> RpnConfig:
+        if not 0 <= self.iou[0] <= self.iou[1] <= 1:
+            raise ValueError("the two overlaps of iou lie between 0 and 1, the smaller one first")
+        return self
 
 
 class BoxHeadConfig(BaseModel):

@@ -44,6 +44,7 @@ _ONLY: dict[str, Any] = {
     "MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIAlignV2",
     "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": False,
 }
+_KINDS = "a Mask R-CNN, a Cascade Mask R-CNN or a PointRend with masks and a feature pyramid"
 #: The same, for the two kinds of mask heads.
 _ONLY_CONVOLUTION = {"MODEL.ROI_MASK_HEAD.POOLER_TYPE": "ROIAlignV2"}
 _ONLY_POINTREND = {
@@ -321,18 +322,19 @@ class _Settings:
     def __getitem__(self, key: str) -> Any:
         return self._values[key]
 
-    def refused(self, key: str, expected: str) -> ConfigError:
+    def refused(self, key: str, expected: str, fix: str | None = None) -> ConfigError:
         return ConfigError(
             "a setting of the configuration cannot be had here",
             where=self._path,
             found=f"{key}: {self._values[key]!r}"[:300],
             expected=expected,
+            fix=fix,
         )
 
     def demand(self, only: dict[str, Any]) -> None:
         for key, value in only.items():
             if self[key] != value:
-                raise self.refused(key, repr(value))
+                raise self.refused(key, repr(value), f"give the configuration of {_KINDS}")
 
     def choice(self, key: str, known: dict[Any, Any]) -> Any:
         value = self[key]

@@ -68,17 +68,17 @@ def torchvision_names(state: Mapping[str, Tensor], config: ResNetConfig) -> dict
 
 
 def adapt_stem(weight: Tensor, in_channels: int) -> Tensor:
-    """Make a first convolution for three channels one for ``in_channels``.
+    """Make a first convolution for some channels, such as three, one for ``in_channels``.
 
-    An image of that many equal channels gives the response that it gave as a grey image of three.
+    An image of that many equal channels gives the response that it gave as a grey image of the former.
 
     Parameters
     ----------
     weight
-        ``(outputs, 3, height, width)``.
+        ``(outputs, channels, height, width)``, of three channels mostly.
     in_channels
-        One or two: each has its share of the sum of red, green and blue. More than three: these follow each other
-        round and round, each divided by how often it occurs.
+        Fewer, such as one or two for three: each has its share of the sum of red, green and blue. More: the former
+        follow each other round and round, each divided by how often it occurs.
 
     Returns
     -------
