@@ -7,17 +7,21 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from cytomask.data.dataset import open_dataset
 from cytomask.errors import BundleError, ConfigError
 from cytomask.models.bundle import Bundle, ModelSpec, save_bundle
 from cytomask.models.region.config import RegionConfig
 from cytomask.models.registry import build_segmenter
 from cytomask.models.segmenter import Segmenter
-from cytomask.workflows import initial_weights
+from cytomask.workflows import generated, initial_weights
 from cytomask.workflows.downloads import Checksum
+from cytomask.workflows.experiment import Experiment
 from cytomask.workflows.initial_weights import KNOWN, KnownWeights, begin_with, completed, settings_of
+from cytomask.workflows.train import _complete
 
 SMALL: dict[str, Any] = {
     "backbone": {"depth": 18, "width": 64, "norm": "frozen_batch"},
@@ -165,3 +169,26 @@ def test_weights_of_another_family_or_network(tmp_path: Path, resnet: Path) -> N
     torch.save({"model": {"roi_heads.box_predictor.cls_score.bias": torch.zeros(81)}}, tmp_path / "c.pth")
     with pytest.raises(BundleError, match="nothing fits"):
         begin_with(network(), str(tmp_path / "c.pth"))
+
+
+@pytest.mark.parametrize("model", [None, {"family": "region", "backbone": {"freeze": 2}, "box": {"beta": 0.5}}])
+def test_a_network_is_that_of_its_initial_model_but_for_what_is_said(
+    tmp_path: Path, model: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also within sections: one setting of a backbone does not make it another backbone."""
+    old = network()
+    spec = ModelSpec(name="old", family="region", config=old.config.model_dump(mode="json"))
+    save_bundle(Bundle(old, spec), tmp_path / "bundle")
+    monkeypatch.setattr(generated, "SPLITS", {"train": 1, "val": 1, "test": 1})
+    data = generated.write_generated_dataset(tmp_path / "data", np.random.default_rng(0))
+    said = {"initial": str(tmp_path / "bundle"), **({} if model is None else {"model": model})}
+    dataset = open_dataset(data)
+    filled, reasons = _complete(Experiment.model_validate(said), dataset, dataset.split("train"))
+    settings = dict(filled.model)
+    assert settings.pop("family") == "region"
+    known = RegionConfig.model_validate({**SMALL, "in_channels": 1, "classes": dataset.classes}).model_dump()
+    for section, changes in (model or {}).items():
+        if section != "family":
+            known[section].update(changes)
+    assert RegionConfig.model_validate(settings).model_dump() == known
+    assert not reasons

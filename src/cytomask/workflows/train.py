@@ -235,7 +235,7 @@ def _complete(experiment: Experiment, dataset: Dataset, train: list[Sample]) -> 
         # The network must be the initial one; classes and channels may differ, as their layers are made anew.
         if spec is not None:
             own = {"classes": list(dataset.classes), "in_channels": experiment.data.channels.count}
-            model = {**settings, **own, **model}
+            model = completed({**own, **model}, settings)
         else:
             model = completed(model, settings)
             if not isinstance(experiment.data.normalisation, MeanStd):
