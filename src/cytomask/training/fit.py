@@ -117,7 +117,8 @@ def fit(
             devices=[device.index or 0] if device.type == "cuda" else 1,
             precision=lightning_precision(config.precision, device),  # type: ignore[arg-type]
             max_epochs=config.epochs,
-            check_val_every_n_epoch=config.validate_every,
+            # A short training is validated once at least.
+            check_val_every_n_epoch=min(config.validate_every, config.epochs),
             num_sanity_val_steps=0,
             accumulate_grad_batches=config.accumulate,
             gradient_clip_val=config.optimiser.gradient_clip,

@@ -106,7 +106,7 @@ class TrainingModule(pl.LightningModule):
             plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
                 optimiser, mode="max", factor=schedule.factor, patience=schedule.patience
             )
-            every = self.settings.validate_every
+            every = min(self.settings.validate_every, self.settings.epochs)
             return {
                 "optimizer": optimiser,
                 "lr_scheduler": {"scheduler": plateau, "monitor": "val/score", "interval": "epoch", "frequency": every},

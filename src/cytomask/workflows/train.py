@@ -59,10 +59,9 @@ class TrainResult:
             return [f"stopped; go on with: cytomask train {self.folder} --resume"]
         assert self.fit is not None
         epochs = "1 epoch" if self.fit.epochs == 1 else f"{self.fit.epochs} epochs"
-        lines = [
-            f"trained {epochs} in {self.minutes:.1f} min; best validation score "
-            f"{self.fit.best_score:.3f} after epoch {self.fit.best_epoch + 1}"
-        ]
+        lines = [f"trained {epochs} in {self.minutes:.1f} min"]
+        if self.fit.best_epoch >= 0:
+            lines[0] += f"; best validation score {self.fit.best_score:.3f} after epoch {self.fit.best_epoch + 1}"
         if self.tuning is not None:
             lines += self.tuning.lines()[:-1]
         lines.append(f"model: {self.folder / BUNDLE_IN_RUN}")
@@ -387,8 +386,15 @@ def _specification(
             command=shlex.join(["cytomask", *sys.argv[1:]]),
             hardware=f"{platform.machine()}, {platform.system()}",
         ),
-        metrics={"validation": {"score": round(fitted.best_score, 6), "epoch": fitted.best_epoch + 1}},
+        metrics={"validation": best} if (best := _best(fitted)) else {},
     )
+
+
+def _best(fitted: FitResult) -> dict[str, float]:
+    """The best validation score and its epoch, from 1; nothing where there were no validation images."""
+    if fitted.best_epoch < 0:
+        return {}
+    return {"score": round(fitted.best_score, 6), "epoch": fitted.best_epoch + 1}
 
 
 def _write_record(folder: Path, result: TrainResult, experiment: Experiment) -> None:
@@ -400,8 +406,7 @@ def _write_record(folder: Path, result: TrainResult, experiment: Experiment) -> 
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "minutes": round(result.minutes, 2),
-        "best_score": round(result.fit.best_score, 6),
-        "best_epoch": result.fit.best_epoch + 1,
+        **{f"best_{name}": value for name, value in _best(result.fit).items()},
         "epochs": result.fit.epochs,
         "chosen_from_data": result.reasons,
         "tuning": result.tuning.tried if result.tuning else None,
