@@ -248,3 +248,18 @@ def test_the_layout_in_memory_does_not_matter(config: ResNetConfig) -> None:
         network.to(memory_format=torch.channels_last)
         for level, wanted in zip(network(x.contiguous(memory_format=torch.channels_last)), expected):
             torch.testing.assert_close(level, wanted, rtol=1e-4, atol=1e-4 * wanted.std().item())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_group_norm_takes_the_smallest_pictures(training: bool) -> None:
+    """Of 32 x 32 pixels the coarsest level is one, and of few channels a group has one value."""
+    network = build(SMALL, width=16, norm="group").train(training)
+    assert isinstance(network.output[-1].norm, nn.GroupNorm)
+    assert network.output[-1].norm.num_groups == 16
+    levels = network(noise(1, 2, 32, 32))
+    assert levels[-1].shape == (1, 16, 1, 1)
+    assert all(level.isfinite().all() for level in levels)
+    # A value that is alone is the mean of its group, in batches of two as well.
+    both = network(noise(1, 2, 32, 32).repeat(2, 1, 1, 1))[-1]
+    assert torch.allclose(both[:1], levels[-1])
+    assert torch.allclose(levels[-1].flatten(), network.output[-1].norm.bias)

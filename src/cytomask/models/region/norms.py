@@ -65,6 +65,21 @@ class FrozenBatchNorm(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
+class GroupNorm(nn.GroupNorm):
+    """Group norm, also where a group has a single value, as in a tiny picture's coarsest level: that becomes the bias.
+
+    Examples
+    --------
+    >>> GroupNorm(2, 2)(torch.ones(1, 2, 1, 1)).flatten().tolist()
+    [0.0, 0.0]
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``(B, C, Y, X)`` to the same."""
+        # Torch's module refuses what the operator itself can do.
+        return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+
 def make_norm(kind: Norm, channels: int) -> nn.Module | None:
     """Build a normalisation of feature maps ``(B, channels, Y, X)``; None for ``none``.
 
@@ -79,7 +94,7 @@ def make_norm(kind: Norm, channels: int) -> nn.Module | None:
         return None
     if kind == "group":
         groups = max(count for count in range(1, 33) if channels % count == 0)
-        return nn.GroupNorm(groups, channels)
+        return GroupNorm(groups, channels)
     return FrozenBatchNorm(channels) if kind == "frozen_batch" else nn.BatchNorm2d(channels)
 
 
