@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch.utils.data import Dataset
 
+from cytomask.data.patches import SourceImage
 from cytomask.errors import ConfigError, TrainingError
 from cytomask.instances import Instances
 from cytomask.label_layers import LabelLayers
@@ -209,3 +210,15 @@ def test_a_network_that_draws_what_it_learns_from_resumes_exactly_too(tmp_path: 
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
     assert rows_of(tmp_path / "whole") == rows_of(tmp_path / "broken")
+
+
+def test_pixels_beyond_half_floats_stay_finite() -> None:
+    """A hot pixel of 16 bits is hundreds of times as bright as what becomes 255."""
+    image, layers = field(7)
+    image[0, 3, 4] = 1e5
+    shown = ValidationImages([(image, layers)], network())[0]["image"]
+    assert shown.isfinite().all()
+    assert shown[0, 3, 4] == shown.max() > 6e4
+    source = SourceImage.from_arrays(image, layers, half=True)
+    assert np.isfinite(source.pixels).all()
+    assert source.pixels.dtype == np.float16

@@ -14,6 +14,7 @@ from numba import njit
 
 from cytomask.data.augment import AugmentConfig, draw_warp
 from cytomask.data.intensity import change_intensity
+from cytomask.data.normalise import in_half
 from cytomask.geometry.specks import drop_specks
 from cytomask.geometry.warp import Warp
 from cytomask.label_layers import LabelLayers
@@ -72,7 +73,7 @@ class SourceImage:
         classes = np.array([0] + [layers.classes.get(int(i), 1) for i in ids[1:]], np.int32)
         crowd = np.isin(ids, np.fromiter(layers.crowd, np.int64, len(layers.crowd)))
         areas, centres = _areas_and_centres(labels.astype(np.int32, copy=False), ids.size)
-        pixels: npt.NDArray[Any] = np.ascontiguousarray(image, np.float16 if half else np.float32)
+        pixels: npt.NDArray[Any] = in_half(image) if half else np.ascontiguousarray(image, np.float32)
         return cls(pixels, labels, classes, crowd, channels, layers.class_names, centres[1:], areas[1:])
 
     @cached_property

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from cytomask.data.normalise import in_half
 from cytomask.label_layers import LabelLayers
 from cytomask.models.segmenter import Segmenter
 from cytomask.training.module import pad_to_stride
@@ -28,7 +29,7 @@ class ValidationImages(Dataset):
     """
 
     def __init__(self, pairs: Sequence[tuple[np.ndarray, LabelLayers]], segmenter: Segmenter) -> None:
-        self.pairs = [(image.astype(np.float16), layers) for image, layers in pairs]
+        self.pairs = [(in_half(image), layers) for image, layers in pairs]
         self.segmenter = segmenter
 
     def __len__(self) -> int:
