@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from cytomask.data.annotated import usual_annotations
 from cytomask.data.dataset import Dataset, Sample, open_dataset
 from cytomask.data.dataset_config import CONFIG_NAMES
 from cytomask.data.pairs import LABEL_SUFFIXES, stem_of
@@ -140,6 +141,9 @@ def open_side(place: str | Path, what: What, split: str | None = None, truth: Pa
         # A model that found nothing anywhere.
         row = ANNOTATION_FORMATS["coco-results"]
     named = row is not None and row.name == "labels" and (place / CLASS_TABLE).is_file() and _image_files(place) != []
+    if what == "truth" and row is not None and row.name == "labels" and not named and usual_annotations(place):
+        # Images with annotation files beside them, not label images.
+        return _of_dataset(open_dataset(place))
     if row is not None and (row.name != "labels" or named) and split is None:
         return _of_annotations(place, row.name, truth)
     if row is None and place.is_file() and place.suffix.lower() not in IMAGE_SUFFIXES:
