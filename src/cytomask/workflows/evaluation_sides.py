@@ -137,9 +137,11 @@ def open_side(place: str | Path, what: What, split: str | None = None, truth: Pa
     if what == "truth" and configured:
         return _of_dataset(open_dataset(place))
     row = recognise_format(place)
-    if row is None and what == "prediction" and _is_empty_list(place):
-        # A model that found nothing anywhere.
-        row = ANNOTATION_FORMATS["coco-results"]
+    if row is None and what == "prediction":
+        found = place / COCO_NAME if place.is_dir() and not _image_files(place) else place
+        if _is_empty_list(found):
+            # A model that found nothing anywhere.
+            place, row = found, ANNOTATION_FORMATS["coco-results"]
     named = row is not None and row.name == "labels" and (place / CLASS_TABLE).is_file() and _image_files(place) != []
     if what == "truth" and row is not None and row.name == "labels" and not named and usual_annotations(place):
         # Images with annotation files beside them, not label images.
