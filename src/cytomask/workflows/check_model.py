@@ -62,7 +62,7 @@ def model_faults(model: str | Path, diameters: np.ndarray, class_names: Sequence
     # An object is seen whole only if the network looks farther than it reaches.
     scale = 1.0 if trained is None else trained / median
     halo = bundle.segmenter.halo
-    if high * scale > 2 * halo:
+    if not bundle.segmenter.needs_whole_objects and high * scale > 2 * halo:
         found.append(finding(
             "model-limits",
             f"objects of {high * scale:.0f} px (95th percentile, at the model's scale) are larger than the "

@@ -61,7 +61,7 @@ def _torchvision(file: str, **backbone: Any) -> KnownWeights:
 
 def _zoo(file: str, backbone: Mapping[str, Any], **model: Any) -> KnownWeights:
     digits = file.rpartition("_")[2].removesuffix(".pkl")
-    settings = {"norm": "frozen_batch", "freeze": 2, **backbone}
+    settings = {"norm": "frozen_batch", "freeze": 2, "stem_stride": 4, **backbone}
     return KnownWeights(_DETECTRON2 + file, Checksum("md5", digits), {"backbone": settings, **model})
 
 

@@ -88,8 +88,8 @@ class RpnConfig(BaseModel):
     test_before: int = Field(2000, ge=1, description="in prediction: best proposals per level before suppression")
     test_after: int = Field(2000, ge=1, description="in prediction: best proposals per tile after it")
     beta: float = Field(0.0, ge=0, description="smooth L1 is quadratic below this; 0: L1")
-    objectness_weight: float = Field(1.0, ge=0)
-    box_weight: float = Field(1.0, ge=0)
+    objectness_weight: float = Field(1.0, ge=0, description="of the loss that tells objects from background")
+    box_weight: float = Field(1.0, ge=0, description="of the loss of the boxes")
 
     @model_validator(mode="after")
     def _rising_overlaps(self) -> RpnConfig:
@@ -105,16 +105,16 @@ class BoxHeadConfig(BaseModel):
 
     pool: int = Field(7, ge=1, description="side of the pooled features")
     sampling: int = Field(0, ge=0, description="samples per bin and axis of RoIAlign; 0: as many as the box needs")
-    convolutions: int = Field(0, ge=0)
-    convolution_width: int = Field(256, ge=8)
+    convolutions: int = Field(0, ge=0, description="3x3 convolutions before the fully connected layers")
+    convolution_width: int = Field(256, ge=8, description="their channels")
     linear: int = Field(2, ge=0, description="fully connected layers")
-    linear_width: int = Field(1024, ge=8)
+    linear_width: int = Field(1024, ge=8, description="their features")
     norm: Norm = Field("none", description="of the convolutions")
     class_agnostic: bool = Field(False, description="one box for all classes instead of one each")
     weights: tuple[float, float, float, float] = Field((10.0, 10.0, 5.0, 5.0), description="of dx, dy, dw, dh")
     beta: float = Field(0.0, ge=0, description="smooth L1 is quadratic below this; 0: L1")
-    class_weight: float = Field(1.0, ge=0)
-    box_weight: float = Field(1.0, ge=0)
+    class_weight: float = Field(1.0, ge=0, description="of the loss of the classes")
+    box_weight: float = Field(1.0, ge=0, description="of the loss of the boxes")
     train_on_predicted: bool = Field(False, description="the mask head is trained on refined boxes, not on proposals")
 
 
@@ -156,11 +156,11 @@ class ConvolutionMaskConfig(BaseModel):
     kind: Literal["convolution"] = "convolution"
     pool: int = Field(14, ge=2, description="side of the pooled features; masks have twice that")
     sampling: int = Field(0, ge=0, description="samples per bin and axis of RoIAlign; 0: as many as the box needs")
-    convolutions: int = Field(4, ge=0)
-    width: int = Field(256, ge=8)
-    norm: Norm = Field("none")
+    convolutions: int = Field(4, ge=0, description="3x3 convolutions")
+    width: int = Field(256, ge=8, description="their channels, and those of the upsampling after them")
+    norm: Norm = Field("none", description="of the convolutions")
     class_agnostic: bool = Field(False, description="one mask for all classes instead of one each")
-    weight: float = Field(1.0, ge=0)
+    weight: float = Field(1.0, ge=0, description="of the loss of the masks")
 
     @property
     def side(self) -> int:
@@ -176,10 +176,10 @@ class PointRendMaskConfig(BaseModel):
     kind: Literal["pointrend"] = "pointrend"
     coarse_pool: int = Field(14, ge=2, description="side of the grid of features that the coarse head sees")
     coarse_linear: int = Field(2, ge=0, description="fully connected layers of the coarse head")
-    coarse_width: int = Field(1024, ge=8)
+    coarse_width: int = Field(1024, ge=8, description="their features")
     coarse_side: int = Field(7, ge=2, description="rows and columns of the coarse mask")
     point_linear: int = Field(3, ge=1, description="layers of the point head")
-    point_width: int = Field(256, ge=8)
+    point_width: int = Field(256, ge=8, description="their features")
     coarse_in_each_layer: bool = Field(True, description="every layer of the point head sees the coarse mask")
     train_points: int = Field(196, ge=1, description="points per object in training")
     oversample: float = Field(3.0, ge=1, description="so many times more points are drawn and the uncertain ones kept")
@@ -187,7 +187,7 @@ class PointRendMaskConfig(BaseModel):
     steps: int = Field(5, ge=0, le=8, description="subdivisions in prediction, each doubling the side")
     points: int = Field(784, ge=1, description="points per object and subdivision")
     class_agnostic: bool = Field(False, description="one mask for all classes instead of one each")
-    weight: float = Field(1.0, ge=0)
+    weight: float = Field(1.0, ge=0, description="of the loss of the masks")
 
     @property
     def side(self) -> int:
