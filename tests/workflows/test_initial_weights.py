@@ -143,7 +143,8 @@ def test_a_bundle_can_be_pinned(tmp_path: Path) -> None:
 def test_sections_are_filled_in() -> None:
     settings = KNOWN["coco/pointrend_X_101"].model
     filled = completed({"backbone": {"freeze": 0}, "classes": ["a"]}, settings)
-    assert filled["backbone"] == {"depth": 101, "groups": 32, "group_width": 8, "norm": "frozen_batch", "freeze": 0}
+    expected = {"depth": 101, "groups": 32, "group_width": 8, "stem_stride": 4, "norm": "frozen_batch", "freeze": 0}
+    assert filled["backbone"] == expected
     assert filled["mask"] == {"kind": "pointrend"}
     own = completed({"mask": {"kind": "convolution", "width": 64}}, settings)
     assert own["mask"] == {"kind": "convolution", "width": 64}
