@@ -175,8 +175,10 @@ def test_categories_in_the_order_of_their_ids(coco: Callable[..., Path]) -> None
     entries = [annotation(id=i, category_id=c) for i, c in enumerate([90, 7, 10], start=1)]
     found = opened(coco(categories=categories, annotations=entries))
     assert found.classes == ("debris", "cell (10)", "cell (90)")
-    assert found.told == ("the file's categories are numbered from 1: 7 is 1 (debris), 10 is 2 (cell (10)), "
-                          "90 is 3 (cell (90))",)  # fmt: skip
+    assert found.told == (
+        "several categories are called cell: they stay apart, with their numbers behind the name",
+        "the file's categories are numbered from 1: 7 is 1 (debris), 10 is 2 (cell (10)), 90 is 3 (cell (90))",
+    )
     assert found.read("a").instances.classes.tolist() == [3, 1, 2]
 
 

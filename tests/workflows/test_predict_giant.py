@@ -309,10 +309,10 @@ def test_memory_runs_out_and_then_the_process_ends(model, image, in_memory, tmp_
 
     propose = StarSegmenter.propose
 
-    def limited_memory(self, images, postprocess):
+    def limited_memory(self, images, postprocess, sizes=None):
         if images.shape[-1] > 160:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate much")
-        return propose(self, images, postprocess)
+        return propose(self, images, postprocess, sizes)
 
     options = {**OPTIONS, "tile": 192}
     with monkeypatch.context() as limited:
