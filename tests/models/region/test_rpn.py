@@ -159,3 +159,21 @@ def test_half_precision_gives_float_boxes() -> None:
         losses, proposals = network.losses(pyramid(), [truth([[10, 10, 30, 30]])], [(128, 128)])
     assert all(value.dtype == torch.float32 and torch.isfinite(value) for value in losses.values())
     assert proposals[0].dtype == torch.float32
+
+
+def test_large_tiles_may_hold_more_objects() -> None:
+    from cytomask.models.registry import build_segmenter
+    from cytomask.models.segmenter import Segmenter
+
+    def found(area: int | None) -> int:
+        torch.manual_seed(0)
+        rpn = {"test_before": 40, "test_after": 20, "area": area, "nms": 1.0}
+        small = {"backbone": {"depth": 18, "width": 16, "stem_width": 16}, "pyramid": {"width": 16}}
+        model: Segmenter = build_segmenter("region", {**small, "rpn": rpn, "mask": {"convolutions": 0, "width": 8}})
+        everything = model.postprocess_class.model_validate(
+            {"score_threshold": 0, "nms_threshold": 1, "max_objects": 15}
+        )
+        return len(model.eval().propose(torch.rand(1, 1, 128, 128), everything)[0])
+
+    assert found(None) == found(128 * 128) == found(256 * 256) == 15
+    assert found(64 * 64) == 60

@@ -87,6 +87,12 @@ class RpnConfig(BaseModel):
     train_after: int = Field(1000, ge=1, description="in training: best proposals per image after it")
     test_before: int = Field(2000, ge=1, description="in prediction: best proposals per level before suppression")
     test_after: int = Field(2000, ge=1, description="in prediction: best proposals per tile after it")
+    area: int | None = Field(
+        512 * 512,
+        ge=1,
+        description="limits of prediction are meant for so many pixels: a larger tile has so many times more; null: for "
+        "a tile of any size",
+    )
     beta: float = Field(0.0, ge=0, description="smooth L1 is quadratic below this; 0: L1")
     objectness_weight: float = Field(1.0, ge=0, description="of the loss that tells objects from background")
     box_weight: float = Field(1.0, ge=0, description="of the loss of the boxes")
@@ -243,4 +249,4 @@ class RegionPostprocess(Postprocess):
     nms_threshold: float = Field(0.5, ge=0, le=1, description="of two objects whose IoU is above, the better stays")
     nms_by: Literal["box", "mask"] = Field("box", description="whose overlap counts: that of boxes or of masks")
     per_class: bool = Field(True, description="only objects of the same class compete")
-    max_objects: int = Field(2000, ge=1, description="most objects per tile, the best scored")
+    max_objects: int = Field(2000, ge=1, description="most objects, the best scored, in the pixels of rpn.area")

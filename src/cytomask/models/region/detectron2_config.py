@@ -229,6 +229,7 @@ def _rpn(settings: _Settings) -> dict[str, Any]:
         "train_after": settings.whole(rpn + "POST_NMS_TOPK_TRAIN"),
         "test_before": settings.whole(rpn + "PRE_NMS_TOPK_TEST"),
         "test_after": settings.whole(rpn + "POST_NMS_TOPK_TEST"),
+        "area": None,  # detectron2 counts by image
         "beta": settings.number(rpn + "SMOOTH_L1_BETA"),
         "objectness_weight": weight,
         "box_weight": weight * settings.number(rpn + "BBOX_REG_LOSS_WEIGHT"),

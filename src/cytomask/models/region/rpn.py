@@ -102,13 +102,14 @@ class RegionProposalNetwork(nn.Module):
             anchors, objectness, deltas, sizes, config.train_before, config.train_after, training=True
         )
 
-    def propose(self, features: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
-        """Propose boxes of objects: float32 ``(N, 4)`` for each image, best first, inside of the picture."""
+    def propose(self, features: Sequence[Tensor], sizes: Sequence[tuple[int, int]], share: float = 1.0) -> list[Tensor]:
+        """Propose boxes of objects: float32 ``(N, 4)`` for each image, best first, inside of the picture.
+
+        The limits are multiplied by ``share``.
+        """
         objectness, deltas = self(features)
-        config = self.config
-        return self._best(
-            self.anchors(features), objectness, deltas, sizes, config.test_before, config.test_after, training=False
-        )
+        before, after = (round(limit * share) for limit in (self.config.test_before, self.config.test_after))
+        return self._best(self.anchors(features), objectness, deltas, sizes, before, after, training=False)
 
     @torch.no_grad()
     def _best(

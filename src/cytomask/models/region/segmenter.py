@@ -99,15 +99,18 @@ class RegionSegmenter(Segmenter):
                 image[:, rows:] = 0
                 image[:, :, columns:] = 0
         final = postprocess.nms == "hard" and postprocess.nms_by == "box"
+        # A large tile holds more objects than a small one, and none shall be lost to a limit.
+        area = self.config.rpn.area
+        share = 1.0 if area is None else max(1.0, shape[0] * shape[1] / area)
         features = self.pyramid(images)
         detections = self.box_branch.detect(
             features,
-            self.rpn.propose(features, sizes),
+            self.rpn.propose(features, sizes, share),
             sizes,
             score_threshold=postprocess.score_threshold,
             nms_threshold=postprocess.nms_threshold if final else max(NEARLY_EQUAL, postprocess.nms_threshold),
             per_class=postprocess.per_class if final else True,
-            max_objects=postprocess.max_objects,
+            max_objects=round(postprocess.max_objects * share),
         )
         masks = self.mask_branch.masks(features, [d.boxes for d in detections], [d.classes for d in detections])
         # Where the network itself computes in half precision, half floats keep all that its masks say.
