@@ -90,8 +90,7 @@ class RpnConfig(BaseModel):
     area: int | None = Field(
         512 * 512,
         ge=1,
-        description="limits of prediction are meant for so many pixels, and grow with the tile; null: for a tile of any "
-        "size",
+        description="limits of prediction are meant for so many pixels, and grow with the tile; null: for any tile",
     )
     beta: float = Field(0.0, ge=0, description="smooth L1 is quadratic below this; 0: L1")
     objectness_weight: float = Field(1.0, ge=0, description="of the loss that tells objects from background")
