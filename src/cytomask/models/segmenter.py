@@ -74,6 +74,19 @@ class Segmenter(nn.Module, ABC):
         """Input sides must be multiples of this many pixels."""
 
     @property
+    def alignment(self) -> int:
+        """Tiles must begin at multiples of this many pixels, a multiple of the stride, to be seen as in the whole."""
+        return self.stride
+
+    def layer_groups(self) -> list[list[nn.Module]]:
+        """The network's parts from the input to the output, for training phases: the last is what is always trained.
+
+        Together they hold every parameter once. A phase with a frozen encoder trains the last group only; with
+        discriminative learning rates, earlier groups learn more slowly. Families override this.
+        """
+        return [[self]]
+
+    @property
     @abstractmethod
     def halo(self) -> int:
         """A pixel further away than this cannot influence an output (the receptive field's radius, in pixels)."""

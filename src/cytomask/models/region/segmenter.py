@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cytomask.geometry.mask_paste import paste_masks
 from cytomask.instances import Instances
@@ -68,6 +68,10 @@ class RegionSegmenter(Segmenter):
     def halo(self) -> int:
         """What is further away may influence an object, but little: the receptive field is larger than any tile."""
         return self.config.context
+
+    def layer_groups(self) -> list[list[nn.Module]]:
+        pyramid = [part for name, part in self.pyramid.named_children() if name != "backbone"]
+        return [[self.pyramid.backbone], [*pyramid, self.rpn, self.box_branch, self.mask_branch]]
 
     def targets(self, layers: LabelLayers) -> dict[str, np.ndarray]:
         return region_targets(layers)

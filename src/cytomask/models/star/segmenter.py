@@ -66,6 +66,10 @@ class StarSegmenter(Segmenter):
     def halo(self) -> int:
         return self.backbone.halo
 
+    def layer_groups(self) -> list[list[nn.Module]]:
+        heads: list[nn.Module] = [self.probability, self.distances, *([self.classes] if self.classes is not None else [])]
+        return [[self.backbone], heads]
+
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Probability logits ``(B, Yg, Xg)``, distances ``(B, R, Yg, Xg)``, class logits or None."""
         features = self.backbone(images)
