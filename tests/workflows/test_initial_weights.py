@@ -21,7 +21,7 @@ from cytomask.workflows import generated, initial_weights
 from cytomask.workflows.downloads import Checksum
 from cytomask.workflows.experiment import Experiment
 from cytomask.workflows.initial_weights import KNOWN, KnownWeights, begin_with, completed, settings_of
-from cytomask.workflows.train import _complete
+from cytomask.workflows.train_preparation import complete_experiment
 
 SMALL: dict[str, Any] = {
     "backbone": {"depth": 18, "width": 64, "norm": "frozen_batch"},
@@ -184,7 +184,7 @@ def test_a_network_is_that_of_its_initial_model_but_for_what_is_said(
     data = generated.write_generated_dataset(tmp_path / "data", np.random.default_rng(0))
     said = {"initial": str(tmp_path / "bundle"), **({} if model is None else {"model": model})}
     dataset = open_dataset(data)
-    filled, reasons = _complete(Experiment.model_validate(said), dataset, dataset.split("train"))
+    filled, reasons = complete_experiment(Experiment.model_validate(said), dataset, dataset.split("train"))
     settings = dict(filled.model)
     assert settings.pop("family") == "region"
     known = RegionConfig.model_validate({**SMALL, "in_channels": 1, "classes": dataset.classes}).model_dump()

@@ -20,7 +20,7 @@ from cytomask.models.bundle import Bundle, ModelSpec, load_bundle, save_bundle
 from cytomask.models.registry import build_segmenter
 from cytomask.workflows.experiment import read_experiment
 from cytomask.workflows.initial_weights import begin_with
-from cytomask.workflows.train import _complete
+from cytomask.workflows.train_preparation import complete_experiment
 
 SIDE = 64
 MODEL: dict[str, Any] = {
@@ -252,7 +252,7 @@ def test_models_of_other_classes_and_channels_are_begun_with(tmp_path: Path, mod
     """A colour network with a grey one's weights answers grey pictures as that one did, before its heads."""
     dataset = open_dataset(coco(tmp_path / "data"))
     whole = experiment(tmp_path, initial=str(model), model={"family": "region"}, data={"channels": {"mode": "rgb"}})
-    filled = _complete(read_experiment(whole), dataset, dataset.split("train"))[0]
+    filled = complete_experiment(read_experiment(whole), dataset, dataset.split("train"))[0]
     settings = {name: value for name, value in filled.model.items() if name != "family"}
     assert (settings["in_channels"], list(settings["classes"])) == (3, ["cell", "granule", "ghost"])
     network = build_segmenter("region", settings)

@@ -19,7 +19,8 @@ from cytomask.models.registry import build_segmenter
 from cytomask.workflows.experiment import read_experiment
 from cytomask.workflows.initial_weights import KNOWN
 from cytomask.workflows.model import load
-from cytomask.workflows.train import _complete, _load, _load_held_out, _training_scale, train_experiment
+from cytomask.workflows.train import train_experiment
+from cytomask.workflows.train_preparation import complete_experiment, load_held_out, load_image, training_scale
 
 SMALL = {
     "data": {
@@ -97,7 +98,7 @@ def test_whole_images_of_several_sizes(data: Path, tmp_path: Path) -> None:
     # A run is the beginning of another one, with the same network.
     again = read_experiment(experiment(tmp_path, initial=str(result.folder), model={"family": "region"}))
     dataset = open_dataset(data)
-    model = _complete(again, dataset, dataset.split("train"))[0].model
+    model = complete_experiment(again, dataset, dataset.split("train"))[0].model
     assert build_segmenter(model.pop("family"), model).config == load_bundle(result.folder / "bundle").segmenter.config
 
 
@@ -120,19 +121,19 @@ def test_sizes_are_those_that_the_network_sees(data: Path, tmp_path: Path) -> No
     native, doubled = (object_size_statistics(train, dataset, scale) for scale in (None, lambda _: 2.0))
     assert all(doubled[n] == pytest.approx(native[n] * (2 if "_p" in n and "elong" not in n else 1)) for n in native)
     path = experiment(tmp_path)
-    seen = [_training_scale(read_experiment(path, [f"patches.mode={m}"])) for m in ("image", "patch")]
+    seen = [training_scale(read_experiment(path, [f"patches.mode={m}"])) for m in ("image", "patch")]
     # Of 48 and 64 the greater is the middle one; patches are cut from images that are resized.
     assert [scale((32, 40)) for scale in seen if scale is not None] == [2.0, 2.0]
     native_patches = read_experiment(path, ["patches.mode=patch", "data.resize=null"])
-    assert _training_scale(native_patches) is None
+    assert training_scale(native_patches) is None
 
 
 @pytest.mark.parametrize("mode", ["patch", "image"])
 def test_patches_are_cut_from_resized_images(data: Path, tmp_path: Path, mode: str) -> None:
     settings = read_experiment(experiment(tmp_path), [f"patches.mode={mode}"])
     sample = open_dataset(data).split("train")[0]
-    pixels, layers = _load(sample, settings, for_changes=True)
-    held_out, native = _load_held_out(sample, settings)
+    pixels, layers = load_image(sample, settings, for_changes=True)
+    held_out, native = load_held_out(sample, settings)
     assert native.shape == (40, 90)
     assert held_out.shape == (3, 43, 96)
     assert pixels.shape[1:] == layers.shape == ((43, 96) if mode == "patch" else (40, 90))
@@ -149,7 +150,7 @@ def completed(
     path = folder / "experiment.yaml"
     path.write_text(yaml.safe_dump({"model": model, **changes}))
     dataset = open_dataset(data)
-    filled, reasons = _complete(read_experiment(path), dataset, dataset.split("train"))
+    filled, reasons = complete_experiment(read_experiment(path), dataset, dataset.split("train"))
     return filled.model, reasons
 
 
@@ -207,7 +208,7 @@ def test_a_backbone_of_another_kind_is_left_alone(data: Path, tmp_path: Path) ->
 def test_recipes_keep_the_stride_of_their_weights(data: Path, recipe: str) -> None:
     dataset = open_dataset(data)
     given = read_experiment(recipe)
-    filled, reasons = _complete(given, dataset, dataset.split("train"))
+    filled, reasons = complete_experiment(given, dataset, dataset.split("train"))
     assert filled.model["backbone"]["stem_stride"] == 4
     assert about(reasons, "stride") == []
     assert filled.model["backbone"].items() >= given.model["backbone"].items()
