@@ -145,7 +145,7 @@ def find_inputs(
         if not Path(place).exists():
             raise DataError("the annotator's file or folder does not exist", where=place, fix="check the name")
         label = Path(place).stem if Path(place).stem not in found else str(place)
-        found[label] = _annotator(open_side(place, "truth"), wanted, len(true.entries))
+        found[label] = annotator_entries(open_side(place, "truth"), wanted, len(true.entries))
     return Inputs(pairs, class_names, of_prediction, of_truth, found)
 
 
@@ -225,7 +225,14 @@ def _one_file(side: Side, names: Sequence[str]) -> Path | None:
     return places.pop() if len(places) == 1 and all(p.suffix.lower() == ".json" for p in places) else None
 
 
-def _annotator(side: Side, wanted: Sequence[str], n_true: int) -> dict[str, Entry]:
+def annotator_entries(side: Side, wanted: Sequence[str], n_true: int) -> dict[str, Entry]:
+    """The images of an annotator by the names of the truth; an annotator need not have all of them.
+
+    Raises
+    ------
+    DataError
+        If there is none.
+    """
     if n_true == len(side.entries) == 1:
         return {wanted[0]: next(iter(side.entries.values()))}
     partner = pair_names(wanted, list(side.entries))

@@ -135,7 +135,7 @@ def open_side(place: str | Path, what: What, split: str | None = None, truth: Pa
         raise DataError(f"the {what} does not exist", where=place, fix="check the name and the folder")
     configured = place.suffix.lower() in (".yaml", ".yml") or any((place / name).is_file() for name in CONFIG_NAMES)
     if what == "truth" and configured:
-        return _of_dataset(open_dataset(place))
+        return side_of_dataset(open_dataset(place))
     row = recognise_format(place)
     if row is None and what == "prediction":
         found = place / COCO_NAME if place.is_dir() and not _image_files(place) else place
@@ -145,7 +145,7 @@ def open_side(place: str | Path, what: What, split: str | None = None, truth: Pa
     named = row is not None and row.name == "labels" and (place / CLASS_TABLE).is_file() and _image_files(place) != []
     if what == "truth" and row is not None and row.name == "labels" and not named and usual_annotations(place):
         # Images with annotation files beside them, not label images.
-        return _of_dataset(open_dataset(place))
+        return side_of_dataset(open_dataset(place))
     if row is not None and (row.name != "labels" or named) and split is None:
         return _of_annotations(place, row.name, truth)
     if row is None and place.is_file() and place.suffix.lower() not in IMAGE_SUFFIXES:
@@ -159,7 +159,7 @@ def open_side(place: str | Path, what: What, split: str | None = None, truth: Pa
         )  # fmt: skip
     if not is_one_image(place) and not _image_files(place):
         if what == "truth":
-            return _of_dataset(open_dataset(place))
+            return side_of_dataset(open_dataset(place))
         if row is not None:
             return _of_annotations(place, row.name, truth)
     if split is not None:
@@ -335,7 +335,8 @@ def _scores_say_something(annotations: AnnotationSet) -> bool:
 # Data sets
 
 
-def _of_dataset(dataset: Dataset) -> Side:
+def side_of_dataset(dataset: Dataset) -> Side:
+    """A data set as one side: its annotations, at the images' own sizes."""
     entries = {
         sample.name: Entry(
             sample.label_path, partial(_read_sample, dataset, sample), sample.group, sample.image_path, sample.split
@@ -346,10 +347,10 @@ def _of_dataset(dataset: Dataset) -> Side:
 
 
 def _read_sample(dataset: Dataset, sample: Sample) -> Read:
-    return Read(dataset.load_layers(_native(sample)))
+    return Read(dataset.load_layers(native_sample(sample)))
 
 
-def _native(sample: Sample) -> Sample:
+def native_sample(sample: Sample) -> Sample:
     """The sample at its image's own size, in which predictions are written, whatever size training takes it to."""
     steps = tuple(step for step in sample.reading.steps if not isinstance(step, Rescale))
     return replace(sample, reading=replace(sample.reading, steps=steps))
