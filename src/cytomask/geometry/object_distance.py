@@ -63,6 +63,69 @@ def normalised_edt(labels: npt.NDArray[np.integer], grid: int = 1) -> npt.NDArra
     return _normalised_edt(labels, max(top, 0), closed)[::grid, ::grid]
 
 
+def mask_distance(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """Exact distance of each pixel of a mask to the nearest pixel outside it.
+
+    Parameters
+    ----------
+    mask
+        bool ``(Y, X)``. What lies beyond the image's border is unknown and does not count as outside.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 ``(Y, X)``, in pixels: 0 outside the mask. Where no pixel at all is outside, larger than the image.
+
+    Raises
+    ------
+    ValueError
+        When ``mask`` is not two-dimensional.
+
+    Examples
+    --------
+    >>> mask_distance(np.array([[0, 1, 1, 1], [1, 1, 1, 1]], bool)).round(2)
+    array([[0.  , 1.  , 2.  , 3.  ],
+           [1.  , 1.41, 2.24, 3.16]], dtype=float32)
+    """
+    mask = np.asarray(mask)
+    if mask.ndim != 2:
+        raise ValueError(f"expected a mask (Y, X), not one of shape {mask.shape}")
+    if mask.size == 0:
+        return np.zeros(mask.shape, np.float32)
+    return _distances(np.ascontiguousarray(mask, np.bool_))
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _distances(mask):  # type: ignore[no-untyped-def]
+    height, width = mask.shape
+    far = np.int32(1 << 15) if height + width < (1 << 15) else np.int32(height + width)
+    column = np.empty((height, width), np.int32)
+    for x in range(width):
+        column[0, x] = far if mask[0, x] else 0
+    for y in range(1, height):
+        for x in range(width):
+            column[y, x] = min(column[y - 1, x] + 1, far) if mask[y, x] else 0
+    for y in range(height - 2, -1, -1):
+        for x in range(width):
+            column[y, x] = min(column[y, x], column[y + 1, x] + 1)
+    out = np.zeros((height, width), np.float32)
+    centre = np.empty(width + 2, np.int64)
+    floor = np.empty(width + 2, np.int64)
+    ends = np.empty(width + 3, np.float64)
+    for y in range(height):
+        start = 0
+        while start < width:
+            if not mask[y, start]:
+                start += 1
+                continue
+            stop = start + 1
+            while stop < width and mask[y, stop]:
+                stop += 1
+            _row_run(column[y], start, stop, start > 0, stop < width, centre, floor, ends, out[y])
+            start = stop
+    return out
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _normalised_edt(labels, top, closed):  # type: ignore[no-untyped-def]
     height, width = labels.shape
