@@ -22,7 +22,7 @@ from safetensors.torch import save as save_tensors
 from cytomask._version import __version__
 from cytomask.data.channels import ChannelExpectation
 from cytomask.data.normalise import Normalisation, PercentileNormalisation
-from cytomask.data.short_edge import ShortestEdge
+from cytomask.data.working_size import ImageSize
 from cytomask.errors import BundleError, first_problem
 from cytomask.models.registry import build_segmenter
 from cytomask.models.segmenter import Postprocess, Segmenter
@@ -64,7 +64,7 @@ class ModelSpec(BaseModel):
     pixel_size: float | None = Field(None, gt=0, description="µm per pixel that the model was trained at")
     diameter: float | None = Field(None, gt=0, description="median object diameter in training, in network pixels")
     diameter_range: tuple[float, float] | None = Field(None, description="object diameters it was trained for, pixels")
-    resize: ShortestEdge | None = Field(
+    resize: ImageSize | None = Field(
         None, description="size that whole images are brought to, where no diameter is given; else the pixel size says"
     )
     precision: Literal["auto", "float32"] = Field(

@@ -47,7 +47,7 @@ def settle(spool: Spool, segmenter: Segmenter, postprocess: Postprocess) -> int:
     reach, left = np.zeros((count, 4)), np.zeros(count, np.int64)
     for number in range(count):
         records = spool.records(number)
-        reach[number] = _union(records["bounds"])
+        reach[number] = union(records["bounds"])
         left[number] = np.count_nonzero(spool.fates(number, len(records)) == OPEN)
     rounds = 0
     while left.any():
@@ -70,7 +70,7 @@ def _visit(spool: Spool, segmenter: Segmenter, postprocess: Postprocess, number:
     opened = np.flatnonzero(fates == OPEN)
     neighbourhood = _Neighbourhood(own["bounds"][opened])
     parts, known, places = [], [], []
-    for other in np.flatnonzero(_meet(reach, neighbourhood.box)).tolist():
+    for other in np.flatnonzero(meet(reach, neighbourhood.box)).tolist():
         records = own if other == number else spool.records(other)
         what = fates if other == number else spool.fates(other, len(records))
         chosen = what != DROPPED
@@ -97,7 +97,7 @@ class _Neighbourhood:
     """The cells of a coarse grid that some boxes touch, to find out quickly which others may meet them."""
 
     def __init__(self, boxes: np.ndarray) -> None:
-        self.box = _union(boxes)
+        self.box = union(boxes)
         extent = np.maximum(self.box[2:] - self.box[:2], 1)
         self.side = max(float(CELL), float(np.sqrt(extent.prod() / MOST_CELLS)), float(extent.max()) / MOST_CELLS)
         shape = tuple(int(n) for n in extent // self.side + 1)
@@ -114,7 +114,7 @@ class _Neighbourhood:
         shape = self.sums.shape[0] - 1, self.sums.shape[1] - 1
         y0, x0, y1, x1 = self._cells(boxes, shape).T
         found = self.sums[y1, x1] - self.sums[y0, x1] - self.sums[y1, x0] + self.sums[y0, x0]
-        return np.asarray(_meet(boxes, self.box) & (found > 0))
+        return np.asarray(meet(boxes, self.box) & (found > 0))
 
     def _cells(self, boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """First cell and the one after the last, along both axes."""
@@ -124,14 +124,14 @@ class _Neighbourhood:
         return np.concatenate([np.clip(first, 0, limit - 1), np.clip(last, 1, limit)], axis=1).astype(np.int64)
 
 
-def _union(boxes: np.ndarray) -> np.ndarray:
+def union(boxes: np.ndarray) -> np.ndarray:
     """The box around all boxes, float64 ``(4,)``; one that meets none where there are none."""
     if not len(boxes):
         return np.array([np.inf, np.inf, -np.inf, -np.inf])
     return np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)]).astype(np.float64)
 
 
-def _meet(boxes: np.ndarray, box: np.ndarray) -> npt.NDArray[np.bool_]:
+def meet(boxes: np.ndarray, box: np.ndarray) -> npt.NDArray[np.bool_]:
     """Say which boxes share at least a border with one box."""
     return np.asarray((boxes[:, :2] <= box[2:]).all(axis=1) & (boxes[:, 2:] >= box[:2]).all(axis=1))
 
@@ -160,6 +160,17 @@ def render(spool: Spool, segmenter: Segmenter, shape: tuple[int, int], scale: tu
         drawn = segmenter.render(survivors, shape, scale)
         there = drawn.areas() > 0
         spool.write_objects(number, drawn.take(there), survivors.points[there])
+    return number_objects(spool)
+
+
+def number_objects(spool: Spool) -> int:
+    """Number the objects of all tiles, which have been written, as the whole image's are: by their points.
+
+    Returns
+    -------
+    int
+        How many objects there are.
+    """
     total = 0
     for band in spool.bands():
         points = [spool.points(number) for number in band]

@@ -12,14 +12,16 @@ import torch
 
 from cytomask.data.channels import ChannelExpectation
 from cytomask.data.normalise import Normalisation
-from cytomask.data.short_edge import ShortestEdge
-from cytomask.errors import CytomaskError
+from cytomask.data.working_size import ImageSize
+from cytomask.errors import ConfigError, CytomaskError
 from cytomask.image import Image
 from cytomask.instances import Instances
+from cytomask.models.assembling import AssemblingSegmenter
 from cytomask.models.bundle import Bundle
 from cytomask.models.devices import choose_device
 from cytomask.models.proposals import Proposals
 from cytomask.models.segmenter import Postprocess, Segmenter
+from cytomask.prediction.blending import blended
 from cytomask.prediction.devices import choose_precision, give_back_memory, out_of_memory
 from cytomask.prediction.diameter import estimate_diameter
 from cytomask.prediction.prepare import PreparedImage, prepare_image, scale_to_diameter, scale_to_size, unknown_diameter
@@ -67,11 +69,15 @@ class Predictor:
         Tiles that go through the network together; None chooses.
     tile, overlap
         Side of a tile, and what neighbours share, in network pixels; None chooses.
+    blend
+        Tiles see only so many network pixels beyond their core, and the maps of neighbours pass into one another
+        there: faster than seeing all that may influence a pixel, but not exactly as from the whole image. For families
+        that make objects of maps. None: tiles see all.
 
     Raises
     ------
     ConfigError
-        If there is no such device or precision, or the tile is too small.
+        If there is no such device or precision, the tile is too small, or the family makes no maps to blend.
     """
 
     def __init__(
@@ -82,13 +88,14 @@ class Predictor:
         normalisation: Normalisation,
         postprocess: Postprocess | None = None,
         pixel_size: float | None = None,
-        resize: ShortestEdge | None = None,
+        resize: ImageSize | None = None,
         diameter: float | None = None,
         device: str = "auto",
         precision: str = "auto",
         batch_size: int | None = None,
         tile: int | None = None,
         overlap: int | None = None,
+        blend: int | None = None,
     ) -> None:
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
@@ -102,7 +109,13 @@ class Predictor:
         if tile is None:
             tile = DEFAULT_TILE_CUDA if self.device.type == "cuda" else DEFAULT_TILE
             tile = max(tile, 4 * self.overlap)
-        check_tile(tile, self.overlap, segmenter.stride)
+        if blend is not None and not isinstance(segmenter, AssemblingSegmenter):
+            raise ConfigError(
+                f"only maps of pixels can be blended, and the family {segmenter.family} finds objects one by one",
+                where="--blend", found=blend, fix="leave --blend out",
+            )  # fmt: skip
+        self.blend = blend
+        check_tile(tile, self.overlap, self._alignment)
         self.tile = tile
 
     @classmethod
@@ -115,6 +128,7 @@ class Predictor:
         batch_size: int | None = None,
         tile: int | None = None,
         overlap: int | None = None,
+        blend: int | None = None,
     ) -> Predictor:
         """Predict with a saved model; all that concerns the images comes from the bundle."""
         spec = bundle.spec
@@ -131,6 +145,7 @@ class Predictor:
             batch_size=batch_size,
             tile=tile,
             overlap=overlap,
+            blend=blend,
         )
 
     def predict(
@@ -257,7 +272,8 @@ class Predictor:
             if finished:
                 say(f"going on: {len(finished)} of {len(tiles)} tiles are there from an earlier run")
             for number, found in self._kept(prepared, postprocess, tiles, finished):
-                found = found.take(found.scores > threshold)
+                if self.blend is None:
+                    found = found.take(found.scores > threshold)
                 spool.add(number, found, self.segmenter.bounds(found))
 
         self._with_memory(prepared, put)
@@ -287,9 +303,15 @@ class Predictor:
             tile=self.tile,
             overlap=self.overlap,
             stride=self.segmenter.stride,
-            halo=self.segmenter.halo,
+            halo=self.segmenter.halo if self.blend is None else self.blend,
             needs_whole_objects=self.segmenter.needs_whole_objects,
+            alignment=self._alignment,
         )
+
+    @property
+    def _alignment(self) -> int:
+        # What is blended is not exact in any case.
+        return self.segmenter.alignment if self.blend is None else self.segmenter.stride
 
     def _kept(
         self, prepared: PreparedImage, postprocess: Postprocess, tiles: list[Tile], finished: Collection[int] = ()
@@ -321,7 +343,10 @@ class Predictor:
                 sizes = [_picture(tile, prepared.shape) for tile in batch]
                 for tile, found in zip(batch, self._run(windows, postprocess, sizes)):
                     found = found.shifted(*tile.read[:2])
-                    yield places[tile], found.take(tile.owns(found.points))
+                    if self.blend is None:
+                        yield places[tile], found.take(tile.owns(found.points))
+                    else:
+                        yield places[tile], blended(found, tile, self.segmenter.boxes(found), self.blend)
                 if len(batches) > 1:
                     give_back_memory()
 
@@ -331,6 +356,9 @@ class Predictor:
             torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32),
         ):
             images = torch.from_numpy(windows).to(self.device, memory_format=torch.channels_last)
+            if self.blend is not None:
+                # A mean needs all that tiles say, also where one of them sees nothing.
+                postprocess = postprocess.model_copy(update={"score_threshold": 0.0})
             return self.segmenter.propose(images, postprocess, sizes)
 
     def _batch(self, tiles: list[Tile]) -> int:
@@ -350,10 +378,9 @@ class Predictor:
             self.batch_size = batch // 2
             warn(f"memory ran out; going on with batches of {self.batch_size} ({reason})")
             return
-        stride = self.segmenter.stride
         side = max(max(t.shape) for t in tiles)
         smaller = min(self.tile, side) // 2
-        if smaller < self.overlap + max(stride, 64):
+        if smaller < self.overlap + max(self._alignment, 64):
             raise CytomaskError(
                 "memory ran out, even with a small tile",
                 found=f"{reason}; tile {self.tile}, overlap {self.overlap}, batch 1",

@@ -14,7 +14,7 @@ import numpy as np
 
 from cytomask.data.channels import ChannelExpectation, select_channels
 from cytomask.data.normalise import Normalisation, NormaliseStatistics, statistics
-from cytomask.data.short_edge import ShortestEdge
+from cytomask.data.working_size import ImageSize
 from cytomask.errors import ConfigError
 from cytomask.geometry.resample import resample_window, target_shape
 from cytomask.image import Image
@@ -191,11 +191,12 @@ def scale_to_diameter(diameter: float, model_diameter: float | None) -> tuple[tu
     return (scale, scale), told
 
 
-def scale_to_size(shape: tuple[int, int], resize: ShortestEdge) -> tuple[tuple[float, float], str | None]:
+def scale_to_size(shape: tuple[int, int], resize: ImageSize) -> tuple[tuple[float, float], str | None]:
     """Scale that brings an image to the size at which a model sees whole images, and a sentence when it differs.
 
     Examples
     --------
+    >>> from cytomask.data.short_edge import ShortestEdge
     >>> scale_to_size((400, 600), ShortestEdge(shortest=800, longest=1333))
     ((2.0, 2.0), 'resized from 600 x 400 to 1200 x 800 px, as the model sees whole images')
     """

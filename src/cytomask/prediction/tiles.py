@@ -58,6 +58,7 @@ def plan_tiles(
     stride: int = 1,
     halo: int = 0,
     needs_whole_objects: bool = False,
+    alignment: int | None = None,
 ) -> list[Tile]:
     """Plan the tiles of an image, row by row.
 
@@ -78,6 +79,9 @@ def plan_tiles(
         Radius of the receptive field.
     needs_whole_objects
         Whether the read window must also hold the objects that stick out of the core.
+    alignment
+        Windows start on multiples of it, itself a multiple of the stride, where the network divides what it sees into
+        windows of its own. None: the stride.
 
     Raises
     ------
@@ -93,9 +97,10 @@ def plan_tiles(
     (-inf, 160.0, inf, 240.0) (0, 144, 104, 256)
     (-inf, 240.0, inf, inf) (0, 224, 104, 304)
     """
-    check_tile(tile, overlap, stride)
+    alignment = alignment or stride
+    check_tile(tile, overlap, alignment)
     margin = halo + ((overlap + 1) // 2 if needs_whole_objects else 0)
-    rows, columns = (_cut(size, tile, overlap, stride, margin) for size in shape)
+    rows, columns = (_cut(size, tile, overlap, stride, alignment, margin) for size in shape)
     return [
         Tile(core=(top, left, bottom, right), read=(read_top, read_left, read_bottom, read_right))
         for top, bottom, read_top, read_bottom in rows
@@ -103,43 +108,46 @@ def plan_tiles(
     ]
 
 
-def check_tile(tile: int, overlap: int, stride: int) -> None:
+def check_tile(tile: int, overlap: int, alignment: int) -> None:
     """Make sure that a tile has a core.
 
     Raises
     ------
     ConfigError
-        If the overlap is negative, or the tile is not larger than overlap plus stride.
+        If the overlap is negative, or the tile is smaller than overlap plus alignment.
     """
     if overlap < 0:
         raise ConfigError("the overlap of tiles is negative", where="--overlap", found=overlap, expected="0 or more")
-    if tile - overlap < stride:
+    if tile - overlap < alignment:
+        enough = max(4 * overlap, min(8 * alignment, 1024), overlap + alignment, 256)
         raise ConfigError(
             "the tile is too small for its overlap",
             where="--tile, --overlap",
             found=f"tile {tile}, overlap {overlap}",
-            expected=f"a tile of at least overlap + {stride} pixels",
-            fix=f"use --tile {max(4 * overlap, 8 * stride, 256)}, or a smaller overlap",
+            expected=f"a tile of at least overlap + {alignment} pixels",
+            fix=f"use --tile {enough}, or a smaller overlap",
         )
 
 
-def _cut(size: int, tile: int, overlap: int, stride: int, margin: int) -> list[tuple[float, float, int, int]]:
+def _cut(
+    size: int, tile: int, overlap: int, stride: int, alignment: int, margin: int
+) -> list[tuple[float, float, int, int]]:
     """Core start and stop, read start and stop, along one axis."""
     padded = -(-size // stride) * stride
     if size <= tile:
         return [(-np.inf, np.inf, 0, padded)]
-    units = padded // stride
+    units = -(-padded // alignment)
     # As few cores as the tile allows, and those of one size (but for the last): less memory, and equal batches.
-    count = -(-units // ((tile - overlap) // stride))
-    core = -(-units // count) * stride
+    count = -(-units // ((tile - overlap) // alignment))
+    core = -(-units // count) * alignment
     edges = [*range(0, padded, core), padded]
-    grown = -(-margin // stride) * stride
+    before, after = (-(-margin // step) * step for step in (alignment, stride))
     return [
         (
             -np.inf if start == 0 else float(start),
             np.inf if stop == padded else float(stop),
-            max(0, start - grown),
-            min(padded, stop + grown),
+            max(0, start - before),
+            min(padded, stop + after),
         )
         for start, stop in pairwise(edges)
     ]

@@ -14,8 +14,8 @@ from cytomask.data.augment import AugmentConfig
 from cytomask.data.channels import ChannelExpectation
 from cytomask.data.normalise import Normalisation, PercentileNormalisation
 from cytomask.data.patches import PatchSampler
-from cytomask.data.short_edge import ShortestEdge
 from cytomask.data.whole_images import WholeImageSampler
+from cytomask.data.working_size import ImageSize
 from cytomask.errors import ConfigError, first_problem
 from cytomask.training.config import TrainingConfig
 
@@ -37,7 +37,7 @@ class DataSection(BaseModel):
         None, description="channels of the images to use, by name or number"
     )
     normalisation: Normalisation = Field(default_factory=PercentileNormalisation)
-    resize: ShortestEdge | None = Field(
+    resize: ImageSize | None = Field(
         None, description="size at which images are validated and predicted, part of the model; null: their own"
     )
     balance: str | None = Field(None, description="column whose groups are drawn more evenly than they occur")

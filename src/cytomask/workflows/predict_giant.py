@@ -23,8 +23,10 @@ from cytomask.formats.ome_zarr_labels import LabelZarrWriter
 from cytomask.image import Image
 from cytomask.instances import Instances
 from cytomask.measuring.table import measure, write_table
+from cytomask.models.assembling import AssemblingSegmenter
 from cytomask.models.segmenter import Postprocess
 from cytomask.output import replacing
+from cytomask.prediction.assembling import assemble
 from cytomask.prediction.blockwise import Painter, blocks, render, settle
 from cytomask.prediction.predictor import Predictor
 from cytomask.prediction.prepare import PreparedImage
@@ -114,8 +116,11 @@ def predict_giant(
     prepared = _prepare(predictor, image, postprocess, progress, channels, diameter)
     spool = Spool(progress.folder / "spool")
     predictor.propose_to(spool, prepared, postprocess)
-    settle(spool, predictor.segmenter, postprocess)
-    render(spool, predictor.segmenter, prepared.native_shape, prepared.scale)
+    if isinstance(predictor.segmenter, AssemblingSegmenter):
+        assemble(spool, predictor.segmenter, postprocess, prepared.shape, prepared.native_shape, prepared.scale)
+    else:
+        settle(spool, predictor.segmenter, postprocess)
+        render(spool, predictor.segmenter, prepared.native_shape, prepared.scale)
     names = predictor.segmenter.config.classes
     objects = _Objects(spool, image, names)
     predictor.warn_of_cut_objects(objects.largest, prepared)
@@ -144,18 +149,24 @@ def predict_giant(
 
 
 def check_told_by_parts(postprocess: Postprocess) -> None:
-    """Refuse Soft-NMS, which cannot be told from a part of the image.
+    """Refuse Soft-NMS, and objects that are the whole of a class: they cannot be told from a part of the image.
 
     Raises
     ------
     ConfigError
-        If an object's score hangs on those of all others.
+        If an object's score, or what belongs to it, hangs on the whole image.
     """
     if postprocess.nms != "hard":
         raise ConfigError(
             "Soft-NMS lowers scores in the order of all objects of an image, so it cannot be worked through on disk",
             where="--nms", found=f"nms {postprocess.nms}", expected="hard",
             fix="use --in-memory if there is memory for the image, or --nms hard (and a --nms-threshold that suits it)",
+        )  # fmt: skip
+    if getattr(postprocess, "objects", None) == "whole":
+        raise ConfigError(
+            "all pixels of a class are one object, which cannot be worked through on disk",
+            where="--objects", found="whole", expected="auto, seeds, components or shape",
+            fix="use --in-memory if there is memory for the image, or --objects components",
         )  # fmt: skip
 
 

@@ -67,7 +67,11 @@ class StarSegmenter(Segmenter):
         return self.backbone.halo
 
     def layer_groups(self) -> list[list[nn.Module]]:
-        heads: list[nn.Module] = [self.probability, self.distances, *([self.classes] if self.classes is not None else [])]
+        heads: list[nn.Module] = [
+            self.probability,
+            self.distances,
+            *([self.classes] if self.classes is not None else []),
+        ]
         return [[self.backbone], heads]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
