@@ -15,6 +15,7 @@ from cytomask.data.object_sizes import object_size_statistics
 from cytomask.data.patch_dataset import PatchDataset, prepare_training_image
 from cytomask.data.sample import Sample, load_sample
 from cytomask.data.short_edge import ShortestEdge
+from cytomask.data.working_size import ImageSize
 from cytomask.errors import ConfigError
 from cytomask.geometry.resample import resample_window
 from cytomask.label_layers import LabelLayers
@@ -261,7 +262,7 @@ def load_held_out(sample: Sample, experiment: Experiment) -> tuple[np.ndarray, L
     return (image if resize is None else _resized(image, resize)), layers
 
 
-def _resized(image: np.ndarray, resize: ShortestEdge) -> np.ndarray:
+def _resized(image: np.ndarray, resize: ImageSize) -> np.ndarray:
     shape = (image.shape[1], image.shape[2])
     rows, columns = resize.size(shape)
     if (rows, columns) == shape:
