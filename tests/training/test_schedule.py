@@ -18,7 +18,8 @@ from cytomask.models.segmenter import Segmenter
 from cytomask.models.star.config import StarPostprocess
 from cytomask.training.config import Optimiser, Schedule, TrainingConfig
 from cytomask.training.fit import fit
-from cytomask.training.module import TrainingModule, _parameter_groups
+from cytomask.training.module import TrainingModule
+from cytomask.training.parts import parameter_groups
 
 SETTINGS = {
     "rays": 8,
@@ -108,7 +109,7 @@ class Parts(nn.Module):
 @pytest.mark.parametrize("biases", [False, True])
 def test_norms_are_never_decayed_and_biases_when_asked(biases: bool) -> None:
     parts = Parts()
-    groups = _parameter_groups(parts, Optimiser(weight_decay=0.3, decay_biases=biases))  # type: ignore[arg-type]
+    groups = parameter_groups([parts], Optimiser(weight_decay=0.3, decay_biases=biases))
     decay = {id(p): g["weight_decay"] for g in groups for p in g["params"]}
     assert sum(len(g["params"]) for g in groups) == len(decay) == 10
     for name, parameter in parts.named_parameters():

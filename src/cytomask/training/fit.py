@@ -11,19 +11,21 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader, Dataset
 
-from cytomask.errors import TrainingError
+from cytomask.errors import ConfigError, TrainingError
 from cytomask.models.devices import choose_device
 from cytomask.models.segmenter import Postprocess, Segmenter
 from cytomask.training.averaging import WeightAverage
 from cytomask.training.config import TrainingConfig
-from cytomask.training.module import Metric, TrainingModule
+from cytomask.training.module import Figures, Metric, TrainingModule
+from cytomask.training.parts import Phases
 from cytomask.training.precision import lightning_precision
 from cytomask.training.records import BestWeights, EpochClock, EpochTable
+from cytomask.training.stopping import EarlyStop
 
 CHECKPOINTS, TABLE = "checkpoints", "metrics.csv"
 LAST, BEST = "last.ckpt", "best.safetensors"
@@ -51,6 +53,7 @@ def fit(
     postprocess: Postprocess,
     folder: Path,
     *,
+    figures: Figures | None = None,
     resume: bool = False,
 ) -> FitResult:
     """Train ``segmenter`` in place; at the end it holds the best weights.
@@ -64,7 +67,7 @@ def fit(
     validation
         Whole images as :class:`~cytomask.training.validation.ValidationImages` gives them, or None to keep the last
         weights.
-    config, metric, postprocess
+    config, metric, postprocess, figures
         See :class:`~cytomask.training.module.TrainingModule`.
     folder
         The run's folder; ``checkpoints/``, ``metrics.csv`` and ``tensorboard/`` are written there.
@@ -75,6 +78,8 @@ def fit(
     ------
     TrainingError
         If the loss is not finite, or there is nothing to resume.
+    ConfigError
+        If the schedule is ``plateau`` and there is no validation, or a phase freezes what has no parts.
     Interrupted
         After Ctrl-C.
     """
@@ -84,18 +89,23 @@ def fit(
     if resume and not last.is_file():
         raise TrainingError("there is nothing to resume", where=folder, expected=f"{CHECKPOINTS}/{LAST}")
 
+    if config.schedule.name == "plateau" and not config.phases and validation is None:
+        raise ConfigError(
+            "the schedule plateau acts on validations, and there are no validation images",
+            where="training.schedule",
+            fix="take another schedule, such as cosine",
+        )
     device = choose_device(config.device)
     torch.manual_seed(config.seed)
-    module = TrainingModule(segmenter.to(memory_format=torch.channels_last), config, metric, postprocess)
-    best = BestWeights(checkpoints / BEST)
+    module = TrainingModule(segmenter.to(memory_format=torch.channels_last), config, metric, postprocess, figures)
+    best = BestWeights(checkpoints / BEST, config.monitor)
     callbacks: list[pl.Callback] = [EpochClock(train), best]
+    if config.phases:
+        callbacks.append(Phases(segmenter, config))
     if config.ema_decay is not None:
         callbacks.append(WeightAverage(config.ema_decay))
     if config.early_stopping is not None and validation is not None:
-        stopping = config.early_stopping
-        callbacks.append(
-            EarlyStopping("val/score", mode="max", patience=stopping.patience, min_delta=stopping.min_delta)
-        )
+        callbacks.append(EarlyStop(config))
     callbacks.append(EpochTable(folder / TABLE))
     checkpoint = ModelCheckpoint(
         checkpoints,

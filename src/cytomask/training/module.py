@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_right
 from collections.abc import Callable
 from typing import Any
 
@@ -15,10 +13,15 @@ from torch import Tensor
 from cytomask.errors import TrainingError
 from cytomask.instances import Instances
 from cytomask.models.segmenter import Postprocess, Segmenter
-from cytomask.training.config import Optimiser, Schedule, TrainingConfig
+from cytomask.training.config import TrainingConfig
+from cytomask.training.parts import make_optimiser
+from cytomask.training.schedules import StepSchedule
+from cytomask.training.stopping import FALLING
 
 #: Scores predictions against truth over a set of images; larger is better.
 Metric = Callable[[list[Instances], list[Instances]], float]
+#: Further figures of predictions against truth by name; those without a value are left out.
+Figures = Callable[[list[Instances], list[Instances]], dict[str, float]]
 
 
 class TrainingModule(pl.LightningModule):
@@ -34,19 +37,28 @@ class TrainingModule(pl.LightningModule):
         ``metric(truths, predictions)``; an argument, because training does not know evaluation.
     postprocess
         Thresholds that validation uses.
+    figures
+        ``figures(truths, predictions)``, further figures for the log, or None.
     """
 
-    def __init__(self, segmenter: Segmenter, config: TrainingConfig, metric: Metric, postprocess: Postprocess) -> None:
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        config: TrainingConfig,
+        metric: Metric,
+        postprocess: Postprocess,
+        figures: Figures | None = None,
+    ) -> None:
         super().__init__()
         self.segmenter, self.settings = segmenter, config
-        self.metric, self.postprocess = metric, postprocess
+        self.metric, self.postprocess, self.figures = metric, postprocess, figures
         self._truths: list[Instances] = []
         self._predictions: list[Instances] = []
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
-        images, targets = _split(batch)
+        images, targets = split_batch(batch)
         # Some families look at a random choice of what they find: the same one whenever this batch comes.
-        torch.manual_seed(_drawn(self.settings.seed, 0, self.current_epoch, batch_index))
+        seed_batch(self.settings.seed, self.current_epoch, batch_index)
         losses = self.segmenter.losses(images.to(memory_format=torch.channels_last), targets)
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
@@ -67,7 +79,7 @@ class TrainingModule(pl.LightningModule):
         )
 
     def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
-        images, targets = _split(self.segmenter.collate([{"image": batch["image"], **batch["targets"]}]))
+        images, targets = split_batch(self.segmenter.collate([{"image": batch["image"], **batch["targets"]}]))
         images = images.to(memory_format=torch.channels_last)
         # The same choice in each epoch, so that losses can be compared.
         torch.manual_seed(_drawn(self.settings.seed, 1, batch_index))
@@ -91,69 +103,39 @@ class TrainingModule(pl.LightningModule):
         if self._truths:
             score = self.metric(self._truths, self._predictions)
             self.log("val/score", torch.tensor(score, dtype=torch.float32), prog_bar=True)
+            for name, value in (self.figures(self._truths, self._predictions) if self.figures else {}).items():
+                self.log(f"val/{name}", torch.tensor(value, dtype=torch.float32))
         self._truths, self._predictions = [], []
 
     def configure_optimizers(self) -> Any:
-        settings, schedule = self.settings.optimiser, self.settings.schedule
-        groups = _parameter_groups(self.segmenter, settings)
-        optimiser: torch.optim.Optimizer
-        if settings.name == "sgd":
-            optimiser = torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
-        else:
-            kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
-            optimiser = kind(groups, lr=settings.learning_rate)
-        if schedule.name == "plateau":
+        optimiser = make_optimiser(self.segmenter, self.settings)
+        schedule = self.settings.schedule
+        if schedule.name == "plateau" and not self.settings.phases:
+            monitor = self.settings.monitor
             plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-                optimiser, mode="max", factor=schedule.factor, patience=schedule.patience
+                optimiser,
+                mode="min" if monitor in FALLING else "max",
+                factor=schedule.factor,
+                patience=schedule.patience,
             )
             every = min(self.settings.validate_every, self.settings.epochs)
             return {
                 "optimizer": optimiser,
-                "lr_scheduler": {"scheduler": plateau, "monitor": "val/score", "interval": "epoch", "frequency": every},
+                "lr_scheduler": {
+                    "scheduler": plateau,
+                    "monitor": f"val/{monitor}",
+                    "interval": "epoch",
+                    "frequency": every,
+                },
             }
-        steps = self.settings.epochs * self.settings.steps_per_epoch
-        rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(self.settings, step, steps))
+        parts = len(self.segmenter.layer_groups()) if self.settings.phases else 1
+        rate = StepSchedule(optimiser, self.settings.resolved_phases(), self.settings.steps_per_epoch, parts)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
 
 
-def _rate(config: TrainingConfig, step: int, steps: int) -> float:
-    """The learning rate at a step, over the configured one.
-
-    The rise leads in a straight line from ``warmup_factor`` to what the schedule has at its end, as in detectron2.
-    """
-    schedule = config.schedule
-    warmup = min(schedule.warmup_steps, steps)
-    if step >= warmup:
-        return _rate_without_rise(schedule, step, steps)
-    low, high = schedule.warmup_factor, _rate_without_rise(schedule, warmup, steps)
-    return low + (high - low) * step / warmup
-
-
-def _rate_without_rise(schedule: Schedule, step: int, steps: int) -> float:
-    if schedule.name == "constant":
-        return 1.0
-    if schedule.name == "multistep":
-        return schedule.gamma ** bisect_right(schedule.milestones, step)
-    warmup, final = schedule.warmup_steps, schedule.final_fraction
-    progress = min(1.0, max(0, step - warmup) / max(1, steps - warmup))
-    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def _parameter_groups(segmenter: Segmenter, settings: Optimiser) -> list[dict[str, Any]]:
-    """Weight decay for weights, and biases if so set: on biases and norms it does harm (He et al. 2019)."""
-    decayed: list[Tensor] = []
-    plain: list[Tensor] = []
-    seen: set[Tensor] = set()
-    for module in segmenter.modules():
-        weight = getattr(module, "weight", None)
-        # Weights of norms are one number for each channel.
-        is_norm = isinstance(weight, Tensor) and weight.ndim <= 1
-        for parameter in module.parameters(recurse=False):
-            if parameter.requires_grad and parameter not in seen:
-                seen.add(parameter)
-                decays = parameter.ndim > 1 or (settings.decay_biases and not is_norm)
-                (decayed if decays else plain).append(parameter)
-    return [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+def seed_batch(seed: int, epoch: int, batch_index: int) -> None:
+    """Seed what a network draws at random while it learns from a batch."""
+    torch.manual_seed(_drawn(seed, 0, epoch, batch_index))
 
 
 def _drawn(*key: int) -> int:
@@ -161,7 +143,8 @@ def _drawn(*key: int) -> int:
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
 
 
-def _split(batch: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+def split_batch(batch: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+    """Part a batch into images and targets."""
     return batch["image"], {name: value for name, value in batch.items() if name != "image"}
 
 
@@ -181,3 +164,9 @@ def segmenter_of(module: pl.LightningModule) -> Segmenter:
     """The network inside a training module."""
     assert isinstance(module, TrainingModule)
     return module.segmenter
+
+
+def module_settings(module: pl.LightningModule) -> TrainingConfig:
+    """How a training module is trained."""
+    assert isinstance(module, TrainingModule)
+    return module.settings

@@ -12,7 +12,9 @@ from safetensors.torch import save_file
 
 from cytomask.output import replacing
 from cytomask.progress import say
-from cytomask.training.module import segmenter_of
+from cytomask.training.module import module_settings, segmenter_of
+from cytomask.training.parts import phase_of
+from cytomask.training.stopping import is_better, nothing_yet
 
 
 class BestWeights(pl.Callback):
@@ -22,24 +24,26 @@ class BestWeights(pl.Callback):
     sees the averaged weights that were validated.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.score, self.epoch = float("-inf"), -1
+    def __init__(self, path: Path, monitor: str = "score") -> None:
+        self.path, self.monitor = path, monitor
+        self.best, self.score, self.epoch = nothing_yet(monitor), float("-inf"), -1
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        score = trainer.callback_metrics.get("val/score")
-        if trainer.sanity_checking or score is None or float(score) <= self.score:
+        found = trainer.callback_metrics.get(f"val/{self.monitor}")
+        if trainer.sanity_checking or found is None or not is_better(self.monitor, float(found), self.best):
             return
-        self.score, self.epoch = float(score), trainer.current_epoch
+        self.best, self.epoch = float(found), trainer.current_epoch
+        self.score = float(trainer.callback_metrics["val/score"])
         state = {name: t.detach().cpu().contiguous() for name, t in segmenter_of(pl_module).state_dict().items()}
         with replacing(self.path) as path:
             save_file(state, path)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"score": self.score, "epoch": self.epoch}
+        return {"best": self.best, "score": self.score, "epoch": self.epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.score, self.epoch = state_dict["score"], state_dict["epoch"]
+        self.best = state_dict.get("best", self.score)
 
 
 class EpochTable(pl.Callback):
@@ -53,6 +57,7 @@ class EpochTable(pl.Callback):
         self.path = path
         self.rows: list[dict[str, Any]] = []
         self._since = time.monotonic()
+        self._rates: list[float] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         if self.path.exists():
@@ -62,11 +67,20 @@ class EpochTable(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         self._since = time.monotonic()
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        # After an epoch's last step, the optimiser has the rate of the next epoch already.
+        self._rates = [float(group["lr"]) for group in trainer.optimizers[0].param_groups]
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
         row: dict[str, Any] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
-        row["learning_rate"] = f"{trainer.optimizers[0].param_groups[0]['lr']:.6g}"
+        settings = module_settings(pl_module)
+        if settings.phases:
+            row["phase"] = phase_of(settings.phases, trainer.current_epoch)[0] + 1
+        row["learning_rate"] = f"{self._rates[-1]:.6g}"
+        if any(isinstance(phase.learning_rate, tuple) for phase in settings.phases):
+            row["learning_rate_first_layers"] = f"{self._rates[0]:.6g}"
         validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
         for name, value in sorted(trainer.callback_metrics.items()):
             if validated or not name.startswith("val/"):
@@ -79,6 +93,8 @@ class EpochTable(pl.Callback):
             writer.writeheader()
             writer.writerows(self.rows)
         score = f", validation score {row['val/score']}" if "val/score" in row else ""
+        if "val/iou" in row:
+            score += f", IoU {float(row['val/iou']):.4g}"
         say(
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: loss {row.get('train/loss', '?')}{score}"
             f" ({row['seconds']} s)"
