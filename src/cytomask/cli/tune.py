@@ -16,8 +16,8 @@ def tune(
     metric: Annotated[
         str,
         typer.Option(
-            help="What is best: accuracy (mean over IoU 0.50-0.90), or ap (COCO's, for rankings: the score threshold "
-            "becomes 0.05)."
+            help="What is best: accuracy (mean over IoU 0.50-0.90), ap (COCO's, for rankings: the score threshold "
+            "becomes 0.05), or iou (of foreground pixels, mean over images)."
         ),
     ] = "accuracy",
     channels: Annotated[

@@ -6,7 +6,7 @@ Training, tuning, tiling, evaluation and serving are written once, against this 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -37,6 +37,10 @@ class Postprocess(BaseModel):
     """What turns proposals into instances. Families add their own thresholds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: Values that tuning tries, setting by setting, in place of thresholds and ways of suppression: for families whose
+    #: objects do not compete.
+    searched: ClassVar[Mapping[str, Sequence[Any]]] = {}
 
     score_threshold: float = Field(0.5, ge=0, le=1, description="proposals below this score are dropped")
     nms: Literal["hard", "linear", "gaussian"] = Field(

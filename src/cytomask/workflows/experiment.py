@@ -76,6 +76,7 @@ class TuneSection(BaseModel):
     model_config = _STRICT
 
     enabled: bool = True
+    metric: Literal["accuracy", "ap", "iou"] = Field("accuracy", description="what is best, as for `cytomask tune`")
     max_images: int | None = Field(None, ge=1, description="at most so many validation images")
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -16,6 +17,7 @@ from cytomask._version import __version__
 from cytomask.data.object_sizes import object_size_statistics
 from cytomask.data.pixel_sizes import common_pixel_size
 from cytomask.errors import ConfigError, OutputError
+from cytomask.evaluation.pixel_summary import pixel_summary
 from cytomask.evaluation.score import instance_score
 from cytomask.models.bundle import Bundle, ModelSpec, TrainingRecord, save_bundle
 from cytomask.models.registry import family_class
@@ -92,9 +94,11 @@ def train_experiment(
         Before anything is written, where possible.
     """
     started = time.monotonic()
+    begun = False
     if resume:
         folder, experiment = _resumed(source, overrides, out)
-        if not (folder / CHECKPOINTS / LAST).is_file():
+        begun = (folder / CHECKPOINTS / LAST).is_file()
+        if not begun:
             say("the run was stopped before its first epoch was whole: it begins anew")
     else:
         experiment = experiment_on(source, data, overrides)
@@ -105,7 +109,7 @@ def train_experiment(
                 where=folder,
                 fix="choose another with --out, or go on with that run: --resume",
             )
-    prepared = prepare(experiment, resume=resume)
+    prepared = prepare(experiment, complete=not resume, first_weights=not begun)
     experiment, segmenter = prepared.experiment, prepared.segmenter
     train, validation = prepared.train, prepared.validation
 
@@ -135,7 +139,8 @@ def train_experiment(
             instance_score,
             segmenter.postprocess_class(),
             folder,
-            resume=(folder / CHECKPOINTS / LAST).is_file(),
+            figures=partial(pixel_summary, classes=segmenter.config.classes),
+            resume=begun,
         )
     except Interrupted:
         result.interrupted = True
@@ -149,8 +154,9 @@ def train_experiment(
     if experiment.tune.enabled and validation:
         samples = validation[: experiment.tune.max_images]
         result.tuning = tune_bundle(
-            bundle, samples, device=experiment.training.device, channels=experiment.data.chosen_channels
-        )
+            bundle, samples, device=experiment.training.device, channels=experiment.data.chosen_channels,
+            metric=experiment.tune.metric,
+        )  # fmt: skip
         save_tuned(bundle, result.tuning, folder / BUNDLE_IN_RUN, experiment.data.validation)
     result.minutes = (time.monotonic() - started) / 60
     _write_record(folder, result, experiment)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+import numpy as np
 
 from cytomask.data.dataset import open_dataset
 from cytomask.data.sample import Sample, load_sample
 from cytomask.errors import BundleError, ConfigError, DataError
 from cytomask.evaluation.coco import coco_metrics
 from cytomask.evaluation.coco_settings import CocoSettings
+from cytomask.evaluation.pixels import pixel_confusion, pixel_figures
 from cytomask.evaluation.score import instance_score
 from cytomask.instances import Instances
 from cytomask.models.bundle import Bundle, save_bundle
@@ -24,12 +27,13 @@ from cytomask.workflows.models import find_model, load_model
 from cytomask.workflows.tune_search import NMS_THRESHOLDS, SCORE_THRESHOLDS, search
 
 #: By which figure settings are compared; see :func:`tune_bundle`.
-Metric = Literal["accuracy", "ap"]
+Metric = Literal["accuracy", "ap", "iou"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 #: What the figures are called in files, and for people.
 _NAMES: dict[Metric, tuple[str, str]] = {
     "accuracy": ("mean_accuracy_50_90", "mean accuracy over IoU 0.50–0.90"),
     "ap": ("coco_ap", "COCO AP of masks"),
+    "iou": ("mean_per_image_iou", "IoU of foreground pixels, mean over images,"),
 }
 #: Lowering the score threshold never lowers AP, so it is not searched: as low as rankings usually ask for.
 AP_SCORE_THRESHOLD = 0.05
@@ -53,6 +57,8 @@ class TuneResult:
         changes = []
         for name, old in self.before.model_dump().items():
             new = getattr(self.after, name)
+            if old == new and self.before.searched and name not in self.before.searched:
+                continue
             if name == "nms_sigma" and "gaussian" not in (self.before.nms, self.after.nms):
                 continue
             changes.append(f"  {name}: {_say(old)} → {_say(new)}" if old != new else f"  {name}: {_say(old)}")
@@ -105,7 +111,9 @@ def tune_bundle(
     metric
         ``"accuracy"``: the mean over IoU 0.50 … 0.90 of tp / (tp + fp + fn), for results that people look at.
         ``"ap"``: COCO's average precision of masks, for rankings; the score threshold becomes 0.05, as this figure
-        counts doubtful objects in their order and is never better without them.
+        counts doubtful objects in their order and is never better without them (but for families whose objects do not
+        compete: there the threshold is searched). ``"iou"``: the IoU of foreground pixels, mean over images, for
+        results of which only the pixels count.
 
     Raises
     ------
@@ -119,12 +127,11 @@ def tune_bundle(
     if not samples:
         raise DataError("there are no images to tune on")
     segmenter, before = bundle.segmenter, bundle.postprocess
-    start = before if metric == "accuracy" else before.model_copy(update={"score_threshold": AP_SCORE_THRESHOLD})
-    lowest = min(before.score_threshold, start.score_threshold)
-    generous = segmenter.generous(
-        before, min(lowest, *SCORE_THRESHOLDS) if metric == "accuracy" else lowest,
-        max(before.nms_threshold, *NMS_THRESHOLDS),
-    )  # fmt: skip
+    ranked = metric == "ap" and not before.searched
+    start = before.model_copy(update={"score_threshold": AP_SCORE_THRESHOLD}) if ranked else before
+    tried_scores = before.searched.get("score_threshold", () if ranked else SCORE_THRESHOLDS)
+    lowest = min(before.score_threshold, start.score_threshold, *tried_scores)
+    generous = segmenter.generous(before, lowest, max(before.nms_threshold, *NMS_THRESHOLDS))
     predictor = Predictor.from_bundle(bundle, device=device)
     cases = []
     for sample in track(samples, "predicting for tuning"):
@@ -134,7 +141,10 @@ def tune_bundle(
         cases.append(_Case(proposals, prepared.native_shape, prepared.scale, layers.to_instances()))
     truths = [case.truth for case in cases]
     names = segmenter.config.classes
-    figure = instance_score if metric == "accuracy" else partial(_average_precision, names)
+    figures: dict[Metric, Callable[[list[Instances], list[Instances]], float]] = {
+        "accuracy": instance_score, "ap": partial(_average_precision, names), "iou": _foreground_iou,
+    }  # fmt: skip
+    figure = figures[metric]
     known: dict[tuple[tuple[str, Any], ...], float] = {}
 
     def score(postprocess: Postprocess) -> float:
@@ -144,7 +154,7 @@ def tune_bundle(
             known[key] = figure(truths, found)
         return known[key]
 
-    best = search(score, start, n_classes=len(names), score_thresholds=metric == "accuracy")
+    best = search(score, start, n_classes=len(names), score_thresholds=not ranked)
     say(f"tuning: {len(known)} settings tried; the best scores {score(best):.4f}, {score(before):.4f} before")
     tried = [{**dict(key), _NAMES[metric][0]: value} for key, value in known.items()]
     return TuneResult(before, best, score(before), score(best), tried, len(samples), metric)
@@ -154,6 +164,13 @@ def _average_precision(names: Sequence[str], truths: list[Instances], found: lis
     settings = CocoSettings(max_dets=(2000,), areas={"l": (0.0, 1e10)})
     value = coco_metrics(truths, found, "segm", settings, names)["AP"]
     return 0.0 if value is None else float(value)
+
+
+def _foreground_iou(truths: list[Instances], found: list[Instances]) -> float:
+    confusions = np.stack([pixel_confusion(t, f) for t, f in zip(truths, found)])
+    ious = pixel_figures(confusions)["iou"][:, 1]
+    known = ious[~np.isnan(ious)]
+    return float(known.mean()) if len(known) else 0.0
 
 
 def tune_model(

@@ -28,7 +28,8 @@ GAIN, SOFT_GAIN = 0.001, 0.005
 def search(score: Callable[[Postprocess], float], before: P, *, n_classes: int = 1, score_thresholds: bool = True) -> P:
     """Search the settings that score best.
 
-    Thresholds are searched in turn until none changes; then every way of suppression (hard, linear, gaussian; by boxes
+    Where the family says what to try (``searched``), its settings are searched in turn until none changes. Else
+    thresholds are searched in turn until none changes; then every way of suppression (hard, linear, gaussian; by boxes
     or by masks; with several classes also within or across them) is tried with a few thresholds, and the best one's
     thresholds are searched again if it gains enough.
 
@@ -49,6 +50,8 @@ def search(score: Callable[[Postprocess], float], before: P, *, n_classes: int =
     >>> best.score_threshold, best.nms_threshold, best.nms
     (0.6, 0.3, 'hard')
     """
+    if before.searched:
+        return _in_turn(score, before)
     starts = [before, _with(before, score_threshold=0.5)] if score_thresholds else [before]
     best = _thresholds(score, max(starts, key=score), score_thresholds)
     for gain, trials in ((GAIN, _hard(best)), (SOFT_GAIN, _soft(best, score_thresholds))):
@@ -59,6 +62,16 @@ def search(score: Callable[[Postprocess], float], before: P, *, n_classes: int =
         other = _with(best, per_class=not best.per_class)
         if score(other) >= score(best) + GAIN:
             best = _thresholds(score, other, score_thresholds)
+    return best
+
+
+def _in_turn(score: Callable[[Postprocess], float], best: P) -> P:
+    """Search the settings that the family names, in turn, until none changes."""
+    previous = None
+    while best != previous:
+        previous = best
+        for name, values in best.searched.items():
+            best = _best_of(score, best, name, values)
     return best
 
 

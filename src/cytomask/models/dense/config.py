@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -151,6 +152,13 @@ class DenseConfig(SegmenterConfig):
 
 class DensePostprocess(Postprocess):
     """How objects are made of what a dense network says of pixels."""
+
+    searched: ClassVar[Mapping[str, Sequence[Any]]] = {
+        "score_threshold": tuple(round(0.2 + 0.05 * k, 2) for k in range(13)),
+        "seed_threshold": tuple(round(0.2 + 0.05 * k, 2) for k in range(15)),
+        "min_area": (0, 8, 16, 32, 64, 128, 256),
+        "objects": ("auto", "components", "shape"),
+    }
 
     nms: Literal["hard"] = Field("hard", description="objects of a dense network do not compete")
     objects: Literal["auto", "seeds", "components", "shape", "whole"] = Field(
