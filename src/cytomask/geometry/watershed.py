@@ -177,7 +177,7 @@ def _flood(level, seeds, mask, low, high, steps):  # type: ignore[no-untyped-def
     first = np.full(steps, -1, np.int64)
     last = np.empty(steps, np.int64)
     words = np.zeros((steps + 63) // 64, np.uint64)
-    present = len(words)  # the first word that may have a bit
+    present = np.int64(len(words))  # the first word that may have a bit
     for y in range(height):
         for x in range(width):
             if mask[y, x]:
@@ -198,7 +198,8 @@ def _flood(level, seeds, mask, low, high, steps):  # type: ignore[no-untyped-def
                 if first[step] < 0:
                     first[step] = pixel
                     words[step >> 6] |= np.uint64(1) << np.uint64(step & 63)
-                    present = min(present, step >> 6)
+                    if step >> 6 < present:
+                        present = step >> 6
                 else:
                     chain[last[step]] = pixel
                 last[step] = pixel
@@ -225,7 +226,8 @@ def _flood(level, seeds, mask, low, high, steps):  # type: ignore[no-untyped-def
             if first[other] < 0:
                 first[other] = place
                 words[other >> 6] |= np.uint64(1) << np.uint64(other & 63)
-                present = min(present, other >> 6)
+                if other >> 6 < present:
+                    present = other >> 6
             else:
                 chain[last[other]] = place
             last[other] = place
