@@ -79,15 +79,17 @@ def experiment_on(source: str | Path, data: str | Path | None = None, overrides:
     return experiment
 
 
-def prepare(experiment: Experiment, *, resume: bool = False) -> Prepared:
+def prepare(experiment: Experiment, *, complete: bool = True, first_weights: bool = True) -> Prepared:
     """Open the data, complete the experiment, and make the network.
 
     Parameters
     ----------
     experiment
         As it was read.
-    resume
-        The experiment is that of an earlier run, complete already, whose checkpoint will bring the weights.
+    complete
+        Fill in what the experiment leaves open; False for that of an earlier run, which is complete already.
+    first_weights
+        Take the initial weights, if the experiment names any; False where a checkpoint will bring others.
 
     Raises
     ------
@@ -97,11 +99,11 @@ def prepare(experiment: Experiment, *, resume: bool = False) -> Prepared:
     dataset = open_data(experiment)
     train, validation = splits(dataset, experiment)
     reasons: list[str] = []
-    if not resume:
+    if complete:
         experiment, reasons = complete_experiment(experiment, dataset, train)
     family, settings = family_settings(experiment)
     segmenter = build_network(family, settings, experiment)
-    if experiment.initial is not None and not resume:
+    if experiment.initial is not None and first_weights:
         begin_with(segmenter, experiment.initial, experiment.initial_sha256)
     return Prepared(experiment, dataset, train, validation, family, segmenter, reasons)
 
