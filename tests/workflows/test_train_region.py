@@ -20,7 +20,7 @@ from cytomask.workflows.experiment import read_experiment
 from cytomask.workflows.initial_weights import KNOWN
 from cytomask.workflows.model import load
 from cytomask.workflows.train import train_experiment
-from cytomask.workflows.train_preparation import complete_experiment, load_held_out, load_image, training_scale
+from cytomask.workflows.train_preparation import complete_experiment, load_for_training, load_held_out, training_scale
 
 SMALL = {
     "data": {
@@ -132,7 +132,7 @@ def test_sizes_are_those_that_the_network_sees(data: Path, tmp_path: Path) -> No
 def test_patches_are_cut_from_resized_images(data: Path, tmp_path: Path, mode: str) -> None:
     settings = read_experiment(experiment(tmp_path), [f"patches.mode={mode}"])
     sample = open_dataset(data).split("train")[0]
-    pixels, layers = load_image(sample, settings, for_changes=True)
+    pixels, layers = load_for_training(sample, settings)[:2]
     held_out, native = load_held_out(sample, settings)
     assert native.shape == (40, 90)
     assert held_out.shape == (3, 43, 96)

@@ -53,6 +53,13 @@ class MinMax(_Method):
     per_channel: bool | None = Field(None, description="as in percentile normalisation")
 
 
+class Maximum(_Method):
+    """Zero stays 0, the largest value becomes 1."""
+
+    method: Literal["max"] = "max"
+    per_channel: bool | None = Field(None, description="as in percentile normalisation")
+
+
 class ZScore(_Method):
     """The mean becomes 0, the standard deviation 1."""
 
@@ -123,7 +130,7 @@ class MeanStd(_Method):
 
 #: Any of the methods, told apart by ``method``.
 Normalisation = Annotated[
-    PercentileNormalisation | MinMax | ZScore | FixedRange | MeanStd,
+    PercentileNormalisation | MinMax | Maximum | ZScore | FixedRange | MeanStd,
     Field(discriminator="method"),
 ]
 
@@ -309,6 +316,10 @@ def _min_max(values: np.ndarray, config: object) -> tuple[float, float]:  # noqa
     return low, _inverse(high - low, _rounding(values, max(abs(low), abs(high))))
 
 
+def _maximum(values: np.ndarray, config: object) -> tuple[float, float]:  # noqa: ARG001 (one signature for all)
+    return 0.0, _inverse(float(values.max()))
+
+
 def _z_score(values: np.ndarray, config: object) -> tuple[float, float]:
     low, scale = _min_max(values, config)
     if not scale:
@@ -319,6 +330,7 @@ def _z_score(values: np.ndarray, config: object) -> tuple[float, float]:
 _MEASURES: dict[str, Callable] = {
     "percentile": _percentile,
     "min_max": _min_max,
+    "max": _maximum,
     "z_score": _z_score,
     "mean_std": _percentile,
 }

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
-from cytomask.data.channels import ChannelExpectation, select_channels
+from cytomask.data.channel_mix import ChannelMix, FixedMix, before_mixing
+from cytomask.data.channels import ChannelExpectation, program_channels, select_channels
 from cytomask.data.normalise import Normalisation, statistics
 from cytomask.data.patches import SourceImage
 from cytomask.data.sample import Sample
@@ -23,8 +24,11 @@ from cytomask.progress import say, track
 
 #: Makes a network's training targets from a patch's annotation.
 Targets = Callable[[LabelLayers], Mapping[str, npt.NDArray]]
-#: Reads a sample: normalised float ``(C, Y, X)``, and its annotation.
-Load = Callable[[Sample], tuple[npt.NDArray[np.floating], LabelLayers]]
+#: Reads a sample: normalised float ``(C, Y, X)``, its annotation, and what the network's channels are made of.
+Load = Callable[
+    [Sample],
+    tuple[npt.NDArray[np.floating], LabelLayers] | tuple[npt.NDArray[np.floating], LabelLayers, ChannelMix | None],
+]
 #: Changes the pixels of a patch, float32 ``(C, Y, X)``.
 Finish = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 
@@ -52,7 +56,8 @@ class PatchDataset(Dataset):
     samples
         The images to draw from.
     load
-        Reads one of them: normalised float ``(C, Y, X)``, and its annotation.
+        Reads one of them: normalised float ``(C, Y, X)``, and its annotation; and a channel program's mix, if the
+        channels are those of its stack, from which the network's are drawn for each patch.
     targets
         Makes a patch's training targets.
     sampler
@@ -152,8 +157,7 @@ class PatchDataset(Dataset):
     def _source(self, index: int) -> SourceImage:
         source = self._cache.get(index)
         if source is None:
-            image, layers = self.load(self.samples[index])
-            source = SourceImage.from_arrays(image, layers, half=True)
+            source = SourceImage.from_arrays(*self.load(self.samples[index]), half=True)
             if self._cached_bytes + source.nbytes <= self.cache_bytes:
                 self._cache[index] = source
                 self._cached_bytes += source.nbytes
@@ -230,7 +234,41 @@ def prepare_training_image(
         If a step does not fit.
     """
     image, layers = apply_steps(image, layers, steps, group)
-    selected, _ = select_channels(image, channels, chosen)
-    height, width = selected.shape
-    pixels = statistics(selected, normalisation).apply(selected.window(0, height, 0, width))
-    return pixels, layers
+    if channels.mode != "program":
+        selected, _ = select_channels(image, channels, chosen)
+        return _normalised(selected, normalisation), layers
+    stack, mix = training_stack(image, channels=channels, normalisation=before_mixing(normalisation), chosen=chosen)
+    return FixedMix.of(mix, normalisation).apply(stack), layers
+
+
+def training_stack(
+    image: Image,
+    *,
+    channels: ChannelExpectation,
+    normalisation: Normalisation,
+    chosen: Sequence[str | int] | None = None,
+) -> tuple[npt.NDArray[np.float32], ChannelMix]:
+    """Prepare what a channel program draws from.
+
+    Parameters
+    ----------
+    image, channels, normalisation, chosen
+        As for :func:`prepare_training_image`; in the mode ``program``.
+
+    Returns
+    -------
+    tuple
+        The channels that the program may use, normalised, float32 ``(C, Y, X)``; and the program for these.
+
+    Raises
+    ------
+    ChannelError
+        If the image has not what the program names.
+    """
+    selected, mix, _ = program_channels(image, channels, chosen)
+    return _normalised(selected, normalisation), mix
+
+
+def _normalised(image: Image, normalisation: Normalisation) -> npt.NDArray[np.float32]:
+    height, width = image.shape
+    return statistics(image, normalisation).apply(image.window(0, height, 0, width))

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from numba import njit
 
 from cytomask.data.augment import AugmentConfig, draw_warp
+from cytomask.data.channel_mix import ChannelMix, mixed
 from cytomask.data.intensity import change_intensity
 from cytomask.data.normalise import in_half
 from cytomask.geometry.specks import drop_specks
@@ -40,6 +41,8 @@ class SourceImage:
         float32 ``(N, 2)``: centres of mass.
     areas
         int64 ``(N,)``, pixels.
+    mix
+        What the network's channels are made of, where that is drawn for each patch.
     """
 
     pixels: npt.NDArray[np.floating]
@@ -50,10 +53,20 @@ class SourceImage:
     class_names: tuple[str, ...]
     centres: npt.NDArray[np.float32]
     areas: npt.NDArray[np.int64]
+    mix: ChannelMix | None = None
 
     @classmethod
-    def from_arrays(cls, image: npt.NDArray[np.floating], layers: LabelLayers, *, half: bool = False) -> SourceImage:
+    def from_arrays(
+        cls,
+        image: npt.NDArray[np.floating],
+        layers: LabelLayers,
+        mix: ChannelMix | None = None,
+        *,
+        half: bool = False,
+    ) -> SourceImage:
         """Take an image ``(C, Y, X)`` and its annotation; ``half`` keeps float16, which is precise to 1/2000.
+
+        With ``mix`` the channels are those of its stack.
 
         Raises
         ------
@@ -62,8 +75,8 @@ class SourceImage:
         """
         if image.ndim != 3 or image.shape[1:] != layers.layers.shape[1:]:
             raise ValueError(f"an image of shape {image.shape} does not fit labels of shape {layers.layers.shape}")
-        channels = len(image)
-        if channels > 1 and all(np.array_equal(image[0], other) for other in image[1:]):
+        channels = len(image) if mix is None else mix.count
+        if mix is None and channels > 1 and all(np.array_equal(image[0], other) for other in image[1:]):
             image = image[:1]
         ids, dense = np.unique(layers.layers, return_inverse=True)
         if not ids.size or ids[0] != 0:
@@ -74,13 +87,21 @@ class SourceImage:
         crowd = np.isin(ids, np.fromiter(layers.crowd, np.int64, len(layers.crowd)))
         areas, centres = _areas_and_centres(labels.astype(np.int32, copy=False), ids.size)
         pixels: npt.NDArray[Any] = in_half(image) if half else np.ascontiguousarray(image, np.float32)
-        return cls(pixels, labels, classes, crowd, channels, layers.class_names, centres[1:], areas[1:])
+        return cls(pixels, labels, classes, crowd, channels, layers.class_names, centres[1:], areas[1:], mix)
 
     @cached_property
     def diameter(self) -> float | None:
         """Median diameter of the objects (of the circles with their areas), without crowd regions; None without any."""
         areas = self.areas[~self.crowd[1:]]
         return float(np.median(2 * np.sqrt(areas / math.pi))) if areas.size else None
+
+    def warped(self, warp: Warp, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+        """Warp the pixels, float32 ``(C, Y, X)``; where the channels are made of others, that is drawn now."""
+        if self.mix is None:
+            return warp.image(self.pixels)
+        matrix = self.mix.draw(rng)
+        # Channels that this drawing does not use are not warped.
+        return mixed(matrix, lambda channel: warp.image(self.pixels[channel : channel + 1])[0], warp.shape)
 
     @property
     def nbytes(self) -> int:
@@ -164,7 +185,7 @@ class PatchSampler:
         )
         labels = warped_layers(source, warp, self.augment.min_object_pixels)
         note("labels")
-        pixels = warp.image(source.pixels)
+        pixels = source.warped(warp, rng)
         note("image")
         diameter = None if source.diameter is None else source.diameter * zoom
         pixels = change_intensity(pixels, self.augment.intensity, rng, channels=source.channels, diameter=diameter)

@@ -69,7 +69,7 @@ class WholeImageSampler:
         )
         labels = warped_layers(source, warp, self.augment.min_object_pixels)
         note("labels")
-        pixels = warp.image(source.pixels)
+        pixels = source.warped(warp, rng)
         note("image")
         diameter = None if source.diameter is None else source.diameter * zoom
         pixels = change_intensity(pixels, self.augment.intensity, rng, channels=source.channels, diameter=diameter)

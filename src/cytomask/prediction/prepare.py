@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cytomask.data.channels import ChannelExpectation, select_channels
+from cytomask.data.channel_mix import FixedMix, before_mixing
+from cytomask.data.channels import ChannelExpectation, program_channels, select_channels
 from cytomask.data.normalise import Normalisation, NormaliseStatistics, statistics
 from cytomask.data.working_size import ImageSize
 from cytomask.errors import ConfigError
@@ -35,7 +36,7 @@ class PreparedImage:
     Attributes
     ----------
     image
-        The image with the network's channels, in its own dtype.
+        The image with the network's channels, in its own dtype; with a channel program those that it is made of.
     statistics
         The normalisation of the whole image.
     scale
@@ -44,6 +45,8 @@ class PreparedImage:
         The part that is looked at, ``(y0, x0, y1, x1)`` in native pixels; None for the whole image.
     told
         Sentences about the choices made, for the log and the record.
+    mix
+        How the network's channels are made of the image's, with a channel program.
     """
 
     image: Image
@@ -51,6 +54,7 @@ class PreparedImage:
     scale: tuple[float, float] = (1.0, 1.0)
     region: tuple[int, int, int, int] | None = None
     told: tuple[str, ...] = ()
+    mix: FixedMix | None = None
 
     @property
     def native_shape(self) -> tuple[int, int]:
@@ -93,7 +97,8 @@ class PreparedImage:
 
     def _read(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
         top, left = self.region[:2] if self.region is not None else (0, 0)
-        return self.statistics.apply(self.image.window(y0 + top, y1 + top, x0 + left, x1 + left))
+        pixels = self.statistics.apply(self.image.window(y0 + top, y1 + top, x0 + left, x1 + left))
+        return pixels if self.mix is None else self.mix.apply(pixels)
 
 
 def prepare_image(
@@ -125,14 +130,31 @@ def prepare_image(
     ChannelError
         If the image's channels do not fit the model.
     """
-    selected, sentence = select_channels(image, channels, chosen)
-    taken = known if known is not None else statistics(selected, normalisation)
-    prepared = PreparedImage(selected, taken, told=(sentence,) if sentence else ())
+    if channels.mode == "program":
+        prepared = _with_program(image, channels, normalisation, chosen, known)
+    else:
+        selected, sentence = select_channels(image, channels, chosen)
+        taken = known if known is not None else statistics(selected, normalisation)
+        prepared = PreparedImage(selected, taken, told=(sentence,) if sentence else ())
     if model_pixel_size is None:
         return prepared
     if image.pixel_size is None:
         return prepared.at_scale((1.0, 1.0), "the image does not tell its pixel size, so it is not rescaled")
     return prepared.at_scale(*scale_to_pixel_size(image.pixel_size, model_pixel_size))
+
+
+def _with_program(
+    image: Image,
+    channels: ChannelExpectation,
+    normalisation: Normalisation,
+    chosen: Sequence[str | int] | None,
+    known: NormaliseStatistics | None,
+) -> PreparedImage:
+    selected, mix, sentence = program_channels(image, channels, chosen)
+    taken = known if known is not None else statistics(selected, before_mixing(normalisation))
+    flat = [name for name, scale in zip(mix.names, taken.scale.ravel()) if scale == 0]
+    told = (sentence, f"without contrast, so zeros for the network: {', '.join(flat)}") if flat else (sentence,)
+    return PreparedImage(selected, taken, told=told, mix=FixedMix.of(mix, normalisation))
 
 
 def scale_to_pixel_size(image: tuple[float, float], model: float) -> tuple[tuple[float, float], str | None]:

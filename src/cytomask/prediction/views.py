@@ -133,7 +133,7 @@ def show(prepared: PreparedImage, view: View) -> PreparedImage:
     scale = (y * view.scale, x * view.scale)
     if isinstance(prepared, TurnedImage):
         turn = prepared.turn.then(turn)
-    return TurnedImage(prepared.image, prepared.statistics, scale, prepared.region, prepared.told, turn)
+    return TurnedImage(prepared.image, prepared.statistics, scale, prepared.region, prepared.told, prepared.mix, turn)
 
 
 def segment_views(

@@ -9,14 +9,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from cytomask.data.channels import select_channels
 from cytomask.data.normalise import NormaliseStatistics
 from cytomask.errors import ConfigError, OutputError
 from cytomask.formats.ome_zarr_labels import LabelZarrWriter
@@ -29,7 +28,7 @@ from cytomask.output import replacing
 from cytomask.prediction.assembling import assemble
 from cytomask.prediction.blockwise import Painter, blocks, render, settle
 from cytomask.prediction.predictor import Predictor
-from cytomask.prediction.prepare import PreparedImage
+from cytomask.prediction.prepare import PreparedImage, prepare_image
 from cytomask.prediction.spool import Spool
 from cytomask.progress import say, track
 from cytomask.reporting.overlay import OverlayStyle, write_png
@@ -165,8 +164,8 @@ def check_told_by_parts(postprocess: Postprocess) -> None:
     if getattr(postprocess, "objects", None) == "whole":
         raise ConfigError(
             "all pixels of a class are one object, which cannot be worked through on disk",
-            where="--objects", found="whole", expected="auto, seeds, components or shape",
-            fix="use --in-memory if there is memory for the image, or --objects components",
+            where="objects", found="whole", expected="auto, seeds, components or shape",
+            fix="use --in-memory if there is memory for the image, or --set objects=components",
         )  # fmt: skip
 
 
@@ -192,12 +191,18 @@ def _prepare(
     """Settle channels, normalisation and scale once; they are kept, so that going on needs no second look."""
     kept = progress.read("prepared")
     if kept is not None:
-        selected, _ = select_channels(image, predictor.channels, channels)
         taken = kept["statistics"]
         shape, dtype = (-1, 1, 1), np.dtype(taken["dtype"])
         offset, scale = (np.array(taken[name], dtype).reshape(shape) for name in ("offset", "scale"))
         statistics = NormaliseStatistics(offset, scale, tuple(taken["clip"]) if taken["clip"] else None)
-        return PreparedImage(selected, statistics, tuple(kept["scale"]), told=tuple(kept["told"]))
+        settled = prepare_image(
+            image,
+            channels=predictor.channels,
+            normalisation=predictor.normalisation,
+            chosen=channels,
+            known=statistics,
+        )
+        return replace(settled, scale=tuple(kept["scale"]), told=tuple(kept["told"]))
     prepared = predictor.prepare(image, diameter=diameter, channels=channels, postprocess=postprocess)
     statistics = prepared.statistics
     content: dict[str, Any] = {

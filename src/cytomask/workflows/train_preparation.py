@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from cytomask.data.channel_mix import ChannelMix, before_mixing
 from cytomask.data.dataset import Dataset, open_dataset
 from cytomask.data.normalise import MeanStd
 from cytomask.data.object_sizes import object_size_statistics
-from cytomask.data.patch_dataset import PatchDataset, prepare_training_image
+from cytomask.data.patch_dataset import PatchDataset, prepare_training_image, training_stack
 from cytomask.data.sample import Sample, load_sample
 from cytomask.data.short_edge import ShortestEdge
 from cytomask.data.working_size import ImageSize
@@ -25,6 +26,8 @@ from cytomask.progress import say, track, warn
 from cytomask.training.validation import ValidationImages, resized_layers
 from cytomask.workflows.experiment import Experiment, read_experiment
 from cytomask.workflows.initial_weights import begin_with, completed, settings_of
+from cytomask.workflows.pixel_weights import with_balanced_weights
+from cytomask.workflows.train_channels import EmptyChannels, with_names
 
 
 @dataclass(frozen=True)
@@ -111,9 +114,10 @@ def prepare(experiment: Experiment, *, complete: bool = True, first_weights: boo
 def training_images(experiment: Experiment, train: list[Sample], segmenter: Segmenter) -> PatchDataset:
     """The training items of a complete experiment: patches or whole images, with the network's targets."""
     normalisation, training = experiment.data.normalisation, experiment.training
+    empty = EmptyChannels()
     return PatchDataset(
         train,
-        load=lambda sample: load_image(sample, experiment, for_changes=True),
+        load=lambda sample: load_for_training(sample, experiment, empty),
         targets=segmenter.targets,
         sampler=experiment.patches.sampler(experiment.augmentation),
         length=training.steps_per_epoch * training.batch_size * training.accumulate,
@@ -193,7 +197,12 @@ def complete_experiment(experiment: Experiment, dataset: Dataset, train: list[Sa
         else:
             continue
         reasons.append(reason)
-    return experiment.model_copy(update={"model": model}), reasons
+    model, weighed = with_balanced_weights(model, train, dataset, training_scale(experiment))
+    reasons += weighed
+    section = experiment.data
+    named = with_names(section.channels, section.chosen_channels, train)
+    section = section.model_copy(update={"channels": named})
+    return experiment.model_copy(update={"model": model, "data": section}), reasons
 
 
 def _leaves_open(given: Any, proposed: Any) -> bool:
@@ -237,24 +246,38 @@ def _takes_any_size(segmenter: Segmenter) -> bool:
     return type(segmenter).collate.__func__ is not Segmenter.collate.__func__  # type: ignore[attr-defined]
 
 
-def load_image(sample: Sample, experiment: Experiment, *, for_changes: bool = False) -> tuple[np.ndarray, LabelLayers]:
-    """One image as the network will see it (float32 ``(C, Y, X)``), and its annotation.
+def load_image(sample: Sample, experiment: Experiment) -> tuple[np.ndarray, LabelLayers]:
+    """One image as the network will see it in prediction (float32 ``(C, Y, X)``), and its annotation."""
+    image, layers = load_sample(sample)
+    section = experiment.data
+    return prepare_training_image(
+        image, layers, channels=section.channels, chosen=section.chosen_channels, normalisation=section.normalisation
+    )
 
-    ``for_changes``: as changes of intensity expect it, about 0 to 1.
+
+def load_for_training(
+    sample: Sample, experiment: Experiment, empty: EmptyChannels | None = None
+) -> tuple[np.ndarray, LabelLayers, ChannelMix | None]:
+    """One training image as changes of intensity expect it (float32 ``(C, Y, X)``, about 0 to 1), and its annotation.
+
+    With a channel program the channels are the stack that the network's are drawn from, by the last of the three.
     """
     image, layers = load_sample(sample)
     section = experiment.data
-    normalisation = section.normalisation
-    if for_changes and isinstance(normalisation, MeanStd):
-        normalisation = normalisation.unit()
-    pixels, layers = prepare_training_image(
-        image, layers, channels=section.channels, chosen=section.chosen_channels, normalisation=normalisation
-    )
-    if for_changes and experiment.patches.mode == "patch" and section.resize is not None:
+    expected, chosen, normalisation = section.channels, section.chosen_channels, before_mixing(section.normalisation)
+    mix: ChannelMix | None = None
+    if expected.mode == "program":
+        pixels, mix = training_stack(image, channels=expected, chosen=chosen, normalisation=normalisation)
+        (empty or EmptyChannels()).look(sample.name, pixels, mix)
+    else:
+        pixels, layers = prepare_training_image(
+            image, layers, channels=expected, chosen=chosen, normalisation=normalisation
+        )
+    if experiment.patches.mode == "patch" and section.resize is not None:
         # Patches are cut from images of the size that prediction will see.
         pixels = _resized(pixels, section.resize)
         layers = resized_layers(layers, (pixels.shape[1], pixels.shape[2]))
-    return pixels, layers
+    return pixels, layers, mix
 
 
 def load_held_out(sample: Sample, experiment: Experiment) -> tuple[np.ndarray, LabelLayers]:
