@@ -224,6 +224,16 @@ def test_losses_are_of_single_precision_under_autocast(output: str) -> None:
         torch.testing.assert_close(value, expected[name])
 
 
+@pytest.mark.parametrize(("output", "kinds"), [("binary", 2), ("softmax", 2), ("boundary", 2), ("distance", 1)])
+def test_class_weights_are_those_of_the_settings(output: str, kinds: int) -> None:
+    plain, weighted = configured(output), configured(output, class_weights=3.0)
+    logits, targets = example(plain)
+    found = dense_losses(logits, targets, weighted)
+    expected = dense_losses(logits, targets, plain, torch.tensor([1.0, *[3.0] * kinds]))
+    assert found == expected
+    assert found["cross_entropy"] != dense_losses(logits, targets, plain)["cross_entropy"]
+
+
 def test_class_weights_as_numbers() -> None:
     assert class_weight_values(configured("softmax")) is None
     assert class_weight_values(configured("softmax", class_weights=5)) == (1, 5, 5)

@@ -33,7 +33,7 @@ def dense_losses(
     config
         The output and the loss.
     class_weights
-        float32, background first, as many as there are kinds of pixels; see :func:`class_weight_values`. None: all 1.
+        float32, background first, as many as there are kinds of pixels. None: those of ``config.loss``.
 
     Returns
     -------
@@ -55,6 +55,11 @@ def dense_losses(
 
         The border weight is added to the pixel's class weight, as in Ronneberger et al. 2015.
 
+    Raises
+    ------
+    ConfigError
+        If class weights are to be balanced, and are not given.
+
     Examples
     --------
     >>> config = DenseConfig(output="softmax")
@@ -64,6 +69,8 @@ def dense_losses(
     """
     logits, valid = logits.float(), targets["valid"].float()
     n, loss = len(config.classes), config.loss
+    if class_weights is None and (values := class_weight_values(config)) is not None:
+        class_weights = torch.tensor(values, device=logits.device)
     border = targets["border"].float() if "border" in targets else None
     losses: dict[str, Tensor] = {}
     if config.output in ("binary", "distance"):
