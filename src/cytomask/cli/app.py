@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from cytomask.cli import check, convert, demo, evaluate, models, predict, train, tune
+from cytomask.cli import check, convert, demo, evaluate, models, predict, subimages, train, tune
 from cytomask.errors import CytomaskError
 from cytomask.progress import set_quiet
 
@@ -58,6 +58,7 @@ app.command("train")(train.train)
 app.command("tune")(tune.tune)
 app.command("evaluate")(evaluate.evaluate)
 app.command("convert")(convert.convert)
+app.command("subimages")(subimages.subimages)
 app.add_typer(models.app, name="models")
 
 

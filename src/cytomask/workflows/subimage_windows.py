@@ -42,8 +42,8 @@ def window_around(
     --------
     >>> window_around((2, -3, 6, 5), (10, 10), margin=1)
     (1, 0, 7, 6)
-    >>> window_around((0, 0, 4, 4), (10, 10), size=(6, 6)), window_around((0, 0, 4, 4), (10, 10), size=(6, 6), clip=True)
-    ((0, 0, 6, 6), (0, 0, 5, 5))
+    >>> [window_around((0, 0, 4, 4), (10, 10), size=(6, 6), clip=clip) for clip in (False, True)]
+    [(0, 0, 6, 6), (0, 0, 5, 5)]
     >>> window_around((12, 0, 14, 4), (10, 10)) is None
     True
     """

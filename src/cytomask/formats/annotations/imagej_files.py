@@ -122,7 +122,7 @@ def _roi(rings: list[np.ndarray], facts: dict[str, str], group: int) -> bytes:
     roi.left, roi.top = points.min(axis=0).tolist()
     roi.right, roi.bottom = points.max(axis=0).tolist()
     roi.group = group
-    roi.props = "".join(f"{key}: {_escaped(value)}\n" for key, value in sorted(facts.items()))
+    roi.props = "".join(f"{key}: {escaped(value)}\n" for key, value in sorted(facts.items()))
     if len(rings) == 1:
         roi.roitype = ROI_TYPE.TRACED
         roi.n_coordinates = len(points)
@@ -210,7 +210,7 @@ def _label(told: dict[str, str]) -> int:
     return int(text) if re.fullmatch(r"[0-9]{1,9}|1[0-9]{9}", text) else 0
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     r"""Write text as Java's properties do, which ImageJ reads: ``\uXXXX`` for what is not plain."""
     plain = [c.isascii() and c.isprintable() and c != "\\" for c in text]
     units = ["".join(f"\\u{u:04X}" for u in struct.unpack(f">{len(b) // 2}H", b)) for b in map(_utf16, text)]

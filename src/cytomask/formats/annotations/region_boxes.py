@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cytomask.errors import LabelError, OutputError
-from cytomask.formats.annotations.imagej_files import FARTHEST, MAX_ENTRIES, read_regions
+from cytomask.formats.annotations.imagej_files import FARTHEST, MAX_ENTRIES, escaped, read_regions
 from cytomask.formats.annotations.imagej_shapes import is_area
 from cytomask.output import replacing
 
@@ -92,22 +92,22 @@ def write_roi_boxes(path: Path, boxes: Sequence[RegionBox]) -> None:
         for number, one in enumerate(boxes, start=1):
             if max(one.box) > FARTHEST or min(one.box) < -FARTHEST:
                 raise OutputError(
-                    "a region lies farther out than ImageJ's files can tell", where=path, found=f"{one.name}: {one.box}",
-                    expected=f"at most {FARTHEST} pixels", fix="take a part of the image",
+                    "a region lies farther out than ImageJ's files can tell", where=path,
+                    found=f"{one.name}: {one.box}", expected=f"at most {FARTHEST} pixels",
+                    fix="take a part of the image",
                 )  # fmt: skip
             roi = ImagejRoi()
             roi.roitype = ROI_TYPE.RECT
             roi.top, roi.left, roi.bottom, roi.right = one.box
             name = f"{number:04d}"
             if one.class_name != NO_CLASS:
-                plain = one.class_name.encode("ascii", "backslashreplace").decode()
-                roi.props = f"class: {plain}\n" if plain == one.class_name and plain.isprintable() else ""
+                roi.props = f"class: {escaped(one.class_name)}\n"
                 name += " " + re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f]|[\ud800-\udfff]', "_", one.class_name)[:80]
             archive.writestr(zipfile.ZipInfo(f"{name}.roi", _NO_TIME), roi.tobytes(), zipfile.ZIP_DEFLATED)
 
 
 def read_box_table(path: Path) -> list[RegionBox]:
-    """Read a table of boxes by centre and size.
+    r"""Read a table of boxes by centre and size.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def read_box_table(path: Path) -> list[RegionBox]:
     --------
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "a--labels.txt"
-    >>> _ = path.write_text("Class,X,Y,W,H\\n1,10.50,20.00,5.00,8.00,\\n")
+    >>> _ = path.write_text("Class,X,Y,W,H\n1,10.50,20.00,5.00,8.00,\n")
     >>> read_box_table(path)
     [RegionBox(name='row 1', class_name='1', box=(16, 8, 24, 13))]
     """
