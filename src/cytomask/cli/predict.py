@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cytomask.cli.channels import read_channels
+from cytomask.cli.settings import given, read_settings
 
 
 def predict(
@@ -77,6 +78,15 @@ def predict(
             help="Only objects of the same class compete, or all (default: the model's own).",
         ),
     ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            "-s",
+            help="Another setting of the model's post-processing: seed_threshold=0.4, objects=shape, min_area=50. May "
+            "be repeated; `cytomask models show MODEL` lists them.",
+        ),
+    ] = None,
     with_: Annotated[
         list[str] | None,
         typer.Option("--with", help="Another model, whose objects are fused with the first's; may be repeated."),
@@ -107,6 +117,14 @@ def predict(
     ] = None,
     overlap: Annotated[
         int | None, typer.Option(min=0, help="Overlap of tiles in network pixels (default: chosen).")
+    ] = None,
+    blend: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Dense models: tiles see only so many network pixels beyond their core and are blended there; faster, "
+            "not exactly as from the whole image (default: tiles see all that matters).",
+        ),
     ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Tiles per network call (default: chosen).")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -148,15 +166,15 @@ def predict(
         diameter=diameter,
         pixel_size=pixel_size,
         thresholds={
-            "score_threshold": score_threshold,
-            "nms_threshold": nms_threshold,
-            "nms": nms,
-            "nms_by": nms_by,
-            "nms_sigma": nms_sigma,
-            "per_class": per_class,
-        },
+            **read_settings(set_ or ()),
+            **given(
+                score_threshold=score_threshold, nms_threshold=nms_threshold, nms=nms, nms_by=nms_by,
+                nms_sigma=nms_sigma, per_class=per_class,
+            ),
+        },  # fmt: skip
         tile=tile,
         overlap=overlap,
+        blend=blend,
         batch_size=batch,
         device=device,
         precision=precision,

@@ -74,7 +74,8 @@ class Model:
             How what is found in the views becomes one; None: weighted boxes fusion by masks.
         **thresholds
             Other post-processing than the model's: ``score_threshold=0.6``, ``nms_threshold=0.3``, ``nms="gaussian"``,
-            ``nms_by="box"``, ``nms_sigma=0.3``, ``per_class=True``, and what else its family has.
+            ``nms_by="box"``, ``nms_sigma=0.3``, ``per_class=True``, and what else its family has: of a dense model
+            ``seed_threshold=0.4``, ``objects="shape"``, ``min_area=50``.
 
         Returns
         -------
@@ -135,6 +136,7 @@ def load(
     precision: str = "auto",
     tile: int | None = None,
     overlap: int | None = None,
+    blend: int | None = None,
     batch_size: int | None = None,
 ) -> Model:
     """Load a model by name, path or run.
@@ -147,8 +149,8 @@ def load(
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
     precision
         ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
-    tile, overlap, batch_size
-        How large images are cut; None chooses.
+    tile, overlap, blend, batch_size
+        How large images are cut; see :class:`~cytomask.prediction.predictor.Predictor`. None chooses.
 
     Raises
     ------
@@ -156,5 +158,6 @@ def load(
         If there is no such model, or it is damaged.
     """
     return Model(
-        load_model(model), device=device, precision=precision, tile=tile, overlap=overlap, batch_size=batch_size
-    )
+        load_model(model), device=device, precision=precision, tile=tile, overlap=overlap, blend=blend,
+        batch_size=batch_size,
+    )  # fmt: skip

@@ -52,6 +52,7 @@ def predict_images(
     thresholds: Mapping[str, float | str | bool | None] | None = None,
     tile: int | None = None,
     overlap: int | None = None,
+    blend: int | None = None,
     batch_size: int | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -99,7 +100,7 @@ def predict_images(
         µm per pixel, instead of what the files say.
     thresholds
         Other thresholds and post-processing than the model's; those that are None stay.
-    tile, overlap, batch_size, device, precision
+    tile, overlap, blend, batch_size, device, precision
         As for :class:`~cytomask.prediction.predictor.Predictor`.
     axes, plane
         As for :func:`~cytomask.formats.images.read_image`.
@@ -136,6 +137,8 @@ def predict_images(
     bundle = load_model(model)
     postprocess = override_thresholds(bundle.postprocess, dict(thresholds or {}))
     tiling: dict[str, Any] = {"tile": tile, "overlap": overlap, "batch_size": batch_size}
+    if blend is not None:
+        tiling["blend"] = blend
     if on_disk:
         check_told_by_parts(postprocess)
     predictor = Predictor.from_bundle(bundle, device=device, precision=precision, **tiling)
