@@ -23,8 +23,8 @@ def predict(
     save: Annotated[
         str,
         typer.Option(
-            help="What to write, comma-separated: labels, overlay, table, class-masks, coco, recognized-objects, "
-            "charts, submission."
+            help="What to write, comma-separated: labels, overlay, table, rois, class-masks, coco, "
+            "recognized-objects, charts, submission."
         ),
     ] = "labels,overlay,table,coco",
     image_ids: Annotated[

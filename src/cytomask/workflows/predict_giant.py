@@ -18,6 +18,7 @@ import pandas as pd
 
 from cytomask.data.normalise import NormaliseStatistics
 from cytomask.errors import ConfigError, OutputError
+from cytomask.formats.annotations.imagej_files import write_regions
 from cytomask.formats.ome_zarr_labels import LabelZarrWriter
 from cytomask.image import Image
 from cytomask.instances import Instances
@@ -90,8 +91,8 @@ def predict_giant(
     progress
         Begun, and locked.
     outputs
-        Where to write ``labels`` (an OME-Zarr folder), ``overlay`` (an overview) and ``table``; what is not there is
-        not written.
+        Where to write ``labels`` (an OME-Zarr folder), ``overlay`` (an overview), ``table`` and ``rois``; what is not
+        there is not written.
     channels, diameter
         As for :meth:`~cytomask.prediction.predictor.Predictor.prepare`.
     image_id, file_name
@@ -130,6 +131,9 @@ def predict_giant(
         _write_coco(objects, parts, progress.folder / COCO_LINES_NAME, image_id, file_name)
     if "table" in outputs:
         _write_table(objects, parts, outputs["table"])
+    if "rois" in outputs:
+        with replacing(outputs["rois"]) as temporary:
+            write_regions(temporary, (objects.of(number) for number in range(len(spool.tiles))), names)
     labels = None
     painter = Painter(spool, image.shape, names)
     if "labels" in outputs:

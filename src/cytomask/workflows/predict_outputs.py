@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cytomask.errors import ConfigError
+from cytomask.formats.annotations.imagej_files import write_regions
 from cytomask.formats.label_images import write_labels
 from cytomask.image import Image
 from cytomask.instances import Instances
 from cytomask.measuring.table import measure, write_table
+from cytomask.output import replacing
 from cytomask.reporting.overlay import OverlayStyle, write_png
 from cytomask.workflows.class_masks import class_file_names, class_mask_files, write_class_masks
 from cytomask.workflows.result_names import RECORD_NAME
@@ -20,6 +22,7 @@ OUTPUTS = {
     "labels": "NAME_labels.tif",
     "overlay": "NAME_overlay.png",
     "table": "NAME_objects.csv",
+    "rois": "NAME_rois.zip",
     "class-masks": "class_masks/NAME_CLASS_mask.png",
 }
 #: What can be written for all images together, and the files' names.
@@ -139,5 +142,8 @@ class Outputs:
             write_png(files["overlay"], self.style.draw(image, instances, channels=channels, max_side=OVERLAY_SIDE))
         if "table" in files:
             write_table(files["table"], measure(instances, image))
+        if "rois" in files:
+            with replacing(files["rois"]) as temporary:
+                write_regions(temporary, instances, instances.class_names)
         if "class-masks" in self.save:
             write_class_masks(self.folder, self.class_names[name], instances, image.pixel_size)

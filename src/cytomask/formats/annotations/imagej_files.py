@@ -6,7 +6,7 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,37 +80,50 @@ def read_regions(path: Path) -> Iterator[Region]:
         yield Region(name, roi, told.get("class") or None, _score(told), _label(told))
 
 
-def write_regions(path: Path, instances: Instances, classes: Sequence[str]) -> None:
+def write_regions(path: Path, instances: Instances | Iterable[Instances], classes: Sequence[str]) -> None:
     """Write the objects of an image as a zip of regions; objects without pixels are left out.
+
+    Parameters
+    ----------
+    path
+        The zip.
+    instances
+        The objects, all together or in parts, no two with the same id.
+    classes
+        The names of the classes, in the order of the objects' class ids.
 
     Raises
     ------
     OutputError
         If an object lies farther out than ImageJ's files can tell.
     """
-    whole = instances.shifted(0, 0, instances.shape)
-    several = len(classes) > 1
     with zipfile.ZipFile(path, "w") as archive:
-        for i, rings in enumerate(whole.to_polygons()):
-            if max(whole.windows[i].tolist()) > FARTHEST:
-                raise OutputError(
-                    "an object lies farther out than ImageJ's files can tell", where=path,
-                    found=f"object {whole.ids[i]} at {whole.windows[i].tolist()}",
-                    expected=f"at most {FARTHEST} pixels",
-                    fix="write another format, or a part of the image",
-                )  # fmt: skip
-            class_name = classes[whole.classes[i] - 1]
-            facts = {"label": str(whole.ids[i])}
-            if several or class_name != "object":
-                facts["class"] = class_name
-            if whole.scores[i] != 1 and np.isfinite(whole.scores[i]):
-                facts["score"] = str(whole.scores[i])
-            name = " ".join([f"{whole.ids[i]:04d}", *([class_name] if "class" in facts else [])])
-            if "score" in facts:
-                name += f" {whole.scores[i]:.2f}"
-            group = min(int(whole.classes[i]), 255) if several else 0
-            content = _roi([(ring[:, ::-1] + 0.5).astype(np.int64) for ring in rings], facts, group)
-            archive.writestr(zipfile.ZipInfo(f"{_file_name(name)}.roi", _NO_TIME), content, zipfile.ZIP_DEFLATED)
+        for part in [instances] if isinstance(instances, Instances) else instances:
+            _write_objects(archive, path, part.shifted(0, 0, part.shape), classes)
+
+
+def _write_objects(archive: zipfile.ZipFile, path: Path, whole: Instances, classes: Sequence[str]) -> None:
+    several = len(classes) > 1
+    for i, rings in enumerate(whole.to_polygons()):
+        if max(whole.windows[i].tolist()) > FARTHEST:
+            raise OutputError(
+                "an object lies farther out than ImageJ's files can tell", where=path,
+                found=f"object {whole.ids[i]} at {whole.windows[i].tolist()}",
+                expected=f"at most {FARTHEST} pixels",
+                fix="write another format, or a part of the image",
+            )  # fmt: skip
+        class_name = classes[whole.classes[i] - 1]
+        facts = {"label": str(whole.ids[i])}
+        if several or class_name != "object":
+            facts["class"] = class_name
+        if whole.scores[i] != 1 and np.isfinite(whole.scores[i]):
+            facts["score"] = str(whole.scores[i])
+        name = " ".join([f"{whole.ids[i]:04d}", *([class_name] if "class" in facts else [])])
+        if "score" in facts:
+            name += f" {whole.scores[i]:.2f}"
+        group = min(int(whole.classes[i]), 255) if several else 0
+        content = _roi([(ring[:, ::-1] + 0.5).astype(np.int64) for ring in rings], facts, group)
+        archive.writestr(zipfile.ZipInfo(f"{_file_name(name)}.roi", _NO_TIME), content, zipfile.ZIP_DEFLATED)
 
 
 def _roi(rings: list[np.ndarray], facts: dict[str, str], group: int) -> bytes:
