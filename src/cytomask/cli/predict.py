@@ -168,10 +168,14 @@ def predict(
         thresholds={
             **read_settings(set_ or ()),
             **given(
-                score_threshold=score_threshold, nms_threshold=nms_threshold, nms=nms, nms_by=nms_by,
-                nms_sigma=nms_sigma, per_class=per_class,
+                score_threshold=score_threshold,
+                nms_threshold=nms_threshold,
+                nms=nms,
+                nms_by=nms_by,
+                nms_sigma=nms_sigma,
+                per_class=per_class,
             ),
-        },  # fmt: skip
+        },
         tile=tile,
         overlap=overlap,
         blend=blend,
