@@ -15,6 +15,7 @@ import yaml
 from cytomask.data.dataset_config import CONFIG_NAMES
 from cytomask.formats.annotations.annotation import Annotation
 from cytomask.formats.annotations.coco_json import write_annotations
+from cytomask.instances import Instances
 from cytomask.progress import say
 from cytomask.workflows.subimage_cutter import Cutter
 
@@ -78,10 +79,13 @@ def _px(cutter: Cutter) -> str:
 def _with_classes(annotations: list[Annotation], classes: tuple[str, ...]) -> Iterator[Annotation]:
     """The annotations with their classes numbered as those of all."""
     for one in annotations:
-        numbers = np.array([classes.index(name) + 1 for name in one.instances.class_names], np.int32)
         objects = one.instances
-        ids = numbers[objects.classes - 1] if len(objects) else objects.classes
-        yield replace(one, instances=replace(objects, classes=ids, class_names=classes))
+        if not len(objects):
+            yield replace(one, instances=Instances.empty(objects.shape, classes))
+            continue
+        numbers = np.array([classes.index(name) + 1 for name in objects.class_names], np.int32)
+        renumbered = replace(objects, classes=numbers[objects.classes - 1], class_names=classes)
+        yield replace(one, instances=renumbered)
 
 
 def _write_classes(path: Path, annotations: list[Annotation]) -> None:
