@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from cytomask.cli import check, convert, demo, evaluate, models, predict, subimages, train, tune
+from cytomask.cli import check, compare, convert, demo, evaluate, lr_find, models, predict, subimages, train, tune
 from cytomask.errors import CytomaskError
 from cytomask.progress import set_quiet
 
@@ -55,8 +55,10 @@ app.command("demo")(demo.demo)
 app.command("check")(check.check)
 app.command("predict")(predict.predict)
 app.command("train")(train.train)
+app.command("lr-find")(lr_find.lr_find)
 app.command("tune")(tune.tune)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
 app.command("convert")(convert.convert)
 app.command("subimages")(subimages.subimages)
 app.add_typer(models.app, name="models")

@@ -1,0 +1,160 @@
+"""Look for a learning rate: train a copy of a network at rates that rise step by step, and watch the loss."""
+
+from __future__ import annotations
+
+import copy
+import math
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from cytomask.errors import TrainingError
+from cytomask.models.devices import choose_device
+from cytomask.models.segmenter import Segmenter
+from cytomask.progress import track
+from cytomask.training.config import TrainingConfig
+from cytomask.training.module import seed_batch, split_batch
+from cytomask.training.parts import FrozenParts, make_optimiser
+from cytomask.training.precision import lightning_precision
+from cytomask.training.schedules import spread
+
+#: A sweep ends where the smoothed loss is so many times its lowest.
+DIVERGED = 4.0
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Losses by learning rate.
+
+    Attributes
+    ----------
+    rates
+        Learning rates of the steps, rising; of the last group of layers where they differ.
+    losses
+        The loss of each step, before it was made.
+    smoothed
+        Its running mean with falling weights, without the bias towards 0 at its beginning.
+    ended
+        Why the sweep ended: ``"range"``, ``"diverged"`` or ``"not finite"``.
+    """
+
+    rates: np.ndarray
+    losses: np.ndarray
+    smoothed: np.ndarray
+    ended: str
+
+
+def sweep_rates(
+    segmenter: Segmenter,
+    train: Dataset,
+    config: TrainingConfig,
+    *,
+    first: float = 1e-7,
+    last: float = 10.0,
+    steps: int = 100,
+    phase: int = 0,
+    smoothing: float = 0.98,
+) -> Sweep:
+    """Train a copy of ``segmenter`` at rates from ``first`` to ``last``, with the same ratio from step to step.
+
+    All else is as in training: items, batches and their gradients' sum, optimiser, clipping, precision, and what a
+    phase freezes. The same arguments give the same numbers on the same machine. ``segmenter`` stays as it is.
+
+    Parameters
+    ----------
+    train
+        Items of ``steps`` optimiser steps, with ``set_epoch``.
+    config
+        How it would be trained.
+    first, last, steps
+        The rates. Where a phase's learning rate is ``[first, last]`` of the groups of layers, the last group has these,
+        and the others are in proportion.
+    phase
+        Which one is looked at, from 0.
+    smoothing
+        Weight of the past in the smoothed loss.
+
+    Raises
+    ------
+    TrainingError
+        If the loss is not finite from the start.
+    """
+    device = choose_device(config.device)
+    settings = config.resolved_phases()[phase]
+    network = copy.deepcopy(segmenter).to(device).to(memory_format=torch.channels_last)
+    network.train()
+    torch.manual_seed(config.seed)
+    optimiser = make_optimiser(network, config)
+    FrozenParts(network, [settings]).apply(settings)
+    parts = len(network.layer_groups()) if config.phases else 1
+    shares = spread(settings.learning_rate, parts)
+    precision = lightning_precision(config.precision, device)
+    mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+    scaler = torch.amp.GradScaler(device.type, enabled=mixed is torch.float16)
+    learning = [p for group in optimiser.param_groups for p in group["params"]]
+
+    train.set_epoch(0)  # type: ignore[attr-defined]
+    batches = iter(_batches(train, config, device, segmenter))
+    rates = first * (last / first) ** (np.arange(steps) / max(1, steps - 1))
+    losses: list[float] = []
+    running, smoothed, ended = 0.0, list[float](), "range"
+    for step in track(range(steps), "trying learning rates"):
+        for group in optimiser.param_groups:
+            group["lr"] = float(rates[step]) * shares[int(group["part"])] / shares[-1]
+        optimiser.zero_grad(set_to_none=True)
+        total = 0.0
+        for part in range(config.accumulate):
+            images, targets = split_batch(_moved(next(batches), device))
+            seed_batch(config.seed, 0, step * config.accumulate + part)
+            with torch.autocast(device.type, mixed) if mixed is not None else nullcontext():
+                terms = network.losses(images.to(memory_format=torch.channels_last), targets)
+                loss = torch.stack(list(terms.values())).sum() / config.accumulate
+            total += float(loss.detach())
+            if not math.isfinite(total):
+                break
+            scaler.scale(loss).backward()
+        if not math.isfinite(total):
+            ended = "not finite"
+            break
+        losses.append(total)
+        running = smoothing * running + (1 - smoothing) * total
+        smoothed.append(running / (1 - smoothing ** (step + 1)))
+        if smoothed[-1] > DIVERGED * min(smoothed):
+            ended = "diverged"
+            break
+        scaler.unscale_(optimiser)
+        if config.optimiser.gradient_clip is not None:
+            torch.nn.utils.clip_grad_norm_(learning, config.optimiser.gradient_clip)
+        scaler.step(optimiser)
+        scaler.update()
+    if not losses:
+        raise TrainingError(
+            "the loss is not a finite number, whatever the learning rate",
+            expected="finite values",
+            fix="look at the images (cytomask check), or set training.precision=float32",
+        )
+    return Sweep(rates[: len(losses)], np.array(losses), np.array(smoothed), ended)
+
+
+def _batches(train: Dataset, config: TrainingConfig, device: torch.device, segmenter: Segmenter) -> DataLoader:
+    return DataLoader(
+        train,
+        batch_size=config.batch_size,
+        num_workers=config.workers,
+        pin_memory=device.type == "cuda",
+        drop_last=True,
+        collate_fn=type(segmenter).collate,
+    )
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, dict):
+        return {key: _moved(inner, device) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_moved(inner, device) for inner in value]
+    return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
