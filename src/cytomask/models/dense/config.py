@@ -12,6 +12,14 @@ from cytomask.models.segmenter import Postprocess, SegmenterConfig
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 #: Loss terms by name.
 Term = Literal["cross_entropy", "dice", "focal", "tversky"]
+#: Width, blocks per level and heads per level of the Swin-UNet's sizes: the published ones of Swin transformers
+#: (Liu et al. 2021), and the reference, which is much smaller.
+SWIN_SIZES: dict[str, tuple[int, tuple[int, ...], int | tuple[int, ...]]] = {
+    "reference": (32, (2, 2, 2, 2), 4),
+    "tiny": (96, (2, 2, 6, 2), (3, 6, 12, 24)),
+    "small": (96, (2, 2, 18, 2), (3, 6, 12, 24)),
+    "base": (128, (2, 2, 18, 2), (4, 8, 16, 32)),
+}
 
 
 class ResNetUNetConfig(BaseModel):
@@ -27,15 +35,30 @@ class ResNetUNetConfig(BaseModel):
 
 
 class SwinUNetConfig(BaseModel):
-    """A U-shaped network of shifted-window transformers (Cao et al. 2021), for images of any size."""
+    """A U-shaped network of shifted-window transformers (Cao et al. 2021), for images of any size.
+
+    Examples
+    --------
+    ``size`` sets what is not given:
+
+    >>> SwinUNetConfig(size="tiny").heads
+    (3, 6, 12, 24)
+    >>> SwinUNetConfig(size="tiny", blocks=(2, 2, 2), heads=3).width
+    96
+    """
 
     model_config = _STRICT
 
     kind: Literal["swin_unet"] = "swin_unet"
+    size: Literal["reference", "tiny", "small", "base"] = Field(
+        "reference", description="sets width, blocks and heads where they are not given: Swin's published sizes"
+    )
     patch: int = Field(4, ge=1, description="side in pixels of a token")
     width: int = Field(32, ge=8, description="features of a token at the finest level; doubled at each level")
     blocks: tuple[int, ...] = Field(
-        (2, 2, 2, 2), min_length=2, description="transformer blocks per level, the last is the bottleneck"
+        (2, 2, 2, 2),
+        min_length=2,
+        description="transformer blocks per level, the last is the bottleneck; on its way up, a level has two at most",
     )
     heads: int | tuple[int, ...] = Field(4, description="attention heads, of all levels or of each")
     window: int = Field(7, ge=2, description="side of an attention window, in tokens")
@@ -43,6 +66,16 @@ class SwinUNetConfig(BaseModel):
     drop_path: float = Field(
         0.0, ge=0, lt=1, description="chance of leaving out the deepest block's branch in training"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sized(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        size = values.get("size", "reference")
+        if not isinstance(size, str) or size not in SWIN_SIZES:
+            return values
+        return {**dict(zip(("width", "blocks", "heads"), SWIN_SIZES[size])), **values}
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:
