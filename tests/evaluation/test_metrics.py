@@ -46,7 +46,9 @@ def test_the_layout(found: Evaluation) -> None:
         for values in metrics["matching"][kind].values():
             assert {"precision", "recall", "f1", "accuracy", "pq", "mean_matched_iou"} <= values.keys()
     assert {"tp", "fp", "fn"} <= metrics["matching"]["pooled"]["0.95"].keys()
-    assert metrics["pixels"].keys() == {"iou", "mean_iou", "pixel_accuracy", "dice"}
+    of_pixels = {"iou", "mean_iou", "foreground_iou", "pixel_accuracy", "dice"}
+    assert metrics["pixels"].keys() == {*of_pixels, "mean_per_image"}
+    assert metrics["pixels"]["mean_per_image"].keys() == of_pixels
     assert metrics["coco"] == {"segm": None, "bbox": None, "reason": metrics["coco"]["reason"]}
     assert "no scores" in metrics["coco"]["reason"]
     assert metrics["definitions"] == DEFINITIONS

@@ -42,6 +42,7 @@ def test_classes() -> None:
     found = pixel_figures(confusion)
     np.testing.assert_allclose(found["iou"], [0, 2 / 3, 0])
     assert found["mean_iou"] == pytest.approx(2 / 9)
+    assert found["foreground_iou"] == pytest.approx(3 / 5)
     assert found["pixel_accuracy"] == pytest.approx(2 / 5)
     assert found["dice"] == pytest.approx((2 * 2 / 5 + 0) / 2)
 

@@ -112,6 +112,40 @@ def test_nothing_at_all() -> None:
     json.dumps(found, allow_nan=False)
 
 
+def test_pixels_pooled_and_of_each_image() -> None:
+    truth = np.zeros((4, 5), int)
+    truth[0] = 1
+    larger, empty = np.ones((10, 10), int), np.zeros((4, 4), int)
+    pairs = [Pair("a", truth, np.roll(truth, 1, axis=1) * (np.arange(5) > 0)), Pair("b", larger, larger * 3),
+             Pair("c", empty, empty), Pair("d", truth, np.zeros_like(truth))]  # fmt: skip
+    images = [score_image(pair) for pair in pairs]
+    found = summarise(images, bootstrap=Bootstrap(resamples=50))
+    assert [image.row()["foreground_iou"] for image in images] == [0.8, 1.0, pytest.approx(np.nan, nan_ok=True), 0.0]
+    assert found["pixels"]["foreground_iou"] == found["pixels"]["iou"]["object"] == 104 / 110
+    # The image without objects says nothing of them, and all of the background.
+    of_image = found["pixels"]["mean_per_image"]
+    assert of_image["foreground_iou"] == of_image["iou"]["object"] == pytest.approx((0.8 + 1 + 0) / 3)
+    assert of_image["iou"]["background"] == pytest.approx((15 / 16 + 1 + 15 / 20) / 3)
+    assert of_image["pixel_accuracy"] == pytest.approx((19 / 20 + 1 + 1 + 15 / 20) / 4)
+    intervals = found["confidence_intervals"]["pixels"]
+    assert intervals["mean_per_image"].keys() == of_image.keys()
+    low, high = intervals["mean_per_image"]["foreground_iou"]
+    assert 0 <= low < of_image["foreground_iou"] < high <= 1
+
+
+def test_intervals_of_pixels_are_those_of_images_drawn_again(images: list[ImageScores]) -> None:
+    bootstrap = Bootstrap(resamples=40, seed=5)
+    found = summarise(images, bootstrap=bootstrap)["confidence_intervals"]["pixels"]
+    means, pooled_ious = [], []
+    for weights in bootstrap.weights(len(images)):
+        drawn = [image for image, n in zip(images, weights.astype(int)) for _ in range(n)]
+        one = summarise(drawn)["pixels"]
+        means.append(one["mean_per_image"]["foreground_iou"])
+        pooled_ious.append(one["iou"]["object"])
+    assert found["mean_per_image"]["foreground_iou"] == pytest.approx(bootstrap.interval(np.array(means)).tolist())
+    assert found["iou"]["object"] == pytest.approx(bootstrap.interval(np.array(pooled_ious)).tolist())
+
+
 def test_each_class_alone() -> None:
     names = ("round", "long")
     labels = np.array([[1, 1, 0, 2, 2, 0, 3, 3]])

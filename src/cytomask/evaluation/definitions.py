@@ -37,9 +37,15 @@ DEFINITIONS = {
     "aji_mean_per_image": "mean of each image's aggregated Jaccard index, images without any object left out",
     "pixels": (
         "Pixels, whatever object they belong to, of all images together. iou: per class, shared pixels over "
-        "pixels of either side; mean_iou: mean over the classes with the background; pixel_accuracy: fraction of "
-        "pixels of the right class; dice: 2 x shared over the sum of both sides, mean over the classes without "
-        "the background. Pixels of crowd regions are left out"
+        "pixels of either side; mean_iou: mean over the classes with the background; foreground_iou: IoU of the "
+        "pixels of any object, whatever its class; pixel_accuracy: fraction of pixels of the right class; dice: "
+        "2 x shared over the sum of both sides, mean over the classes without the background. Pixels of crowd "
+        "regions are left out"
+    ),
+    "pixels.mean_per_image": (
+        "The pixel figures of each image, averaged: every image weighs the same. Images in which a class has no "
+        "pixel on either side are left out of its mean, and those without any object out of that of foreground_iou "
+        "(where they count as 0, the mean is lower: images_without_objects says how many there are)"
     ),
     "boundary": (
         "Outlines of the objects, also where two touch. precision: fraction of the predicted outlines' pixels with a "

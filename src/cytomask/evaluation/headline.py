@@ -19,6 +19,7 @@ HEADLINE: dict[str, tuple[str, ...]] = {
     "boundary_f1": ("boundary", "pooled", "f1"),
     "dice": ("pixels", "dice"),
     "mean_iou": ("pixels", "mean_iou"),
+    "foreground_iou": ("pixels", "foreground_iou"),
     "coco_segm_AP": ("coco", "segm", "AP"),
     "coco_segm_AP50": ("coco", "segm", "AP50"),
     "coco_bbox_AP": ("coco", "bbox", "AP"),

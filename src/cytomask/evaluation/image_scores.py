@@ -129,8 +129,7 @@ class ImageScores:
             "aji": self.aji,
         }
         pixels = pixel_figures(self.confusion)
-        row |= {"mean_iou": float(pixels["mean_iou"]), "dice": float(pixels["dice"])}
-        row["pixel_accuracy"] = float(pixels["pixel_accuracy"])
+        row |= {name: float(pixels[name]) for name in ("mean_iou", "foreground_iou", "dice", "pixel_accuracy")}
         row["boundary_f1"] = float(boundary_figures(self.boundary)["f1"])
         for side, counts in named_counts(kind_counts(self.kinds)).items():
             row |= {f"{side}_{kind}": n for kind, n in counts.items()}

@@ -77,8 +77,9 @@ def pixel_figures(confusion: np.ndarray) -> dict[str, np.ndarray]:
     -------
     dict
         ``iou`` ``(..., C + 1)`` per class, the background first; ``mean_iou`` over all classes with the background;
-        ``pixel_accuracy``, the fraction of pixels with the right class; ``dice``, the mean over the classes without
-        the background. A class that occurs on neither side is NaN, and is left out of the means.
+        ``foreground_iou``, of the pixels of any object, whatever its class; ``pixel_accuracy``, the fraction of pixels
+        with the right class; ``dice``, the mean over the classes without the background. A class that occurs on neither
+        side is NaN, and is left out of the means.
 
     Examples
     --------
@@ -88,12 +89,14 @@ def pixel_figures(confusion: np.ndarray) -> dict[str, np.ndarray]:
     """
     right = np.diagonal(confusion, axis1=-2, axis2=-1).astype(float)
     both_areas = (confusion.sum(-1) + confusion.sum(-2)).astype(float)
+    everything = confusion.sum((-2, -1)).astype(float)
     iou = _divide(right, both_areas - right)
     dice = _divide(2 * right, both_areas)
     return {
         "iou": iou,
         "mean_iou": _mean(iou),
-        "pixel_accuracy": _divide(right.sum(-1), confusion.sum((-2, -1)).astype(float)),
+        "foreground_iou": _divide(confusion[..., 1:, 1:].sum((-2, -1)), everything - confusion[..., 0, 0]),
+        "pixel_accuracy": _divide(right.sum(-1), everything),
         "dice": _mean(dice[..., 1:]),
     }
 

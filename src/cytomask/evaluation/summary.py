@@ -51,7 +51,6 @@ def summarise(
     """
     together = pooled([image.matching for image in images])
     per_image = mean_per_image([image.matching for image in images])
-    confusion = np.sum([image.confusion for image in images], axis=0)
     shared, covered = sum(image.aji_shared for image in images), sum(image.aji_covered for image in images)
     known = [image.aji for image in images if image.aji_covered]
     result: dict[str, Any] = {
@@ -68,7 +67,7 @@ def summarise(
         "aji": shared / covered if covered else None,
         "aji_mean_per_image": float(np.mean(known)) if known else None,
         "boundary": _boundary(images, np.ones((1, len(images))), lambda values: values[0]),
-        "pixels": _named_pixels(pixel_figures(confusion), class_names),
+        "pixels": _pixels(images, np.ones((1, len(images))), lambda values: values[0], class_names),
         "error_kinds": named_counts(np.sum([kind_counts(image.kinds) for image in images], axis=0)),
     }
     if len(class_names) > 1:
@@ -109,7 +108,6 @@ def _intervals(images: Sequence[ImageScores], class_names: Sequence[str], bootst
     has_objects = ~np.isnan(aji)
     shared = weights @ np.array([image.aji_shared for image in images])
     covered = weights @ np.array([image.aji_covered for image in images])
-    confusion = np.tensordot(weights, np.array([image.confusion for image in images]), axes=1)
     first = matchings[0]
 
     def bounds(values: np.ndarray) -> np.ndarray:
@@ -129,7 +127,7 @@ def _intervals(images: Sequence[ImageScores], class_names: Sequence[str], bootst
         "aji": bounds(_ratio(shared, covered)),
         "aji_mean_per_image": bounds(_ratio(weights[:, has_objects] @ aji[has_objects], weights @ has_objects)),
         "boundary": _boundary(images, weights, bounds),
-        "pixels": _named_pixels({name: bounds(v) for name, v in pixel_figures(confusion).items()}, class_names),
+        "pixels": _pixels(images, weights, bounds, class_names),
     }
     if len(class_names) > 1:
         result["classes"] = {}
@@ -180,5 +178,21 @@ def _by_threshold(matching: Matching, values: dict[str, np.ndarray]) -> dict[str
     return {name: {key: value[k] for key, value in values.items()} for k, name in enumerate(names)}
 
 
-def _named_pixels(values: dict[str, np.ndarray], class_names: Sequence[str]) -> dict[str, Any]:
-    return {**values, "iou": dict(zip((BACKGROUND, *class_names), values["iou"]))}
+def _pixels(
+    images: Sequence[ImageScores],
+    weights: np.ndarray,
+    summary: Callable[[np.ndarray], Any],
+    class_names: Sequence[str],
+) -> dict[str, Any]:
+    """Pixel figures of each resample, pooled, and averaged over the images of which each tells, then summarised."""
+    confusions = np.array([image.confusion for image in images])
+    pooled_figures = pixel_figures(np.tensordot(weights, confusions, axes=1))
+    means = {}
+    for name, value in pixel_figures(confusions).items():
+        known = ~np.isnan(value)
+        means[name] = _ratio(weights @ np.where(known, value, 0), weights @ known)
+    pooled_named, means_named = (
+        {**values, "iou": dict(zip((BACKGROUND, *class_names), values["iou"]))}
+        for values in ({name: summary(v) for name, v in figures.items()} for figures in (pooled_figures, means))
+    )
+    return {**pooled_named, "mean_per_image": means_named}

@@ -91,6 +91,16 @@ FIGURES = (
     ),
     Figure(("pixels", "dice"), "Dice of pixels", "Overlap of the foreground, whatever object it belongs to."),
     Figure(
+        ("pixels", "foreground_iou"),
+        "IoU of the foreground's pixels",
+        "Shared over joint area of all objects, whatever their class; all images together.",
+    ),
+    Figure(
+        ("pixels", "mean_per_image", "foreground_iou"),
+        "IoU of the foreground's pixels, mean per image",
+        "The same of each image, averaged: every image weighs the same. Images without any object are left out.",
+    ),
+    Figure(
         ("pixels", "mean_iou"),
         "Mean IoU of pixels",
         "Shared over joint area of each class and the background, averaged.",
@@ -110,6 +120,7 @@ SHORT_NAMES = {
     "f1_50": "F1", "recall_50": "Found", "precision_50": "Right", "accuracy_50": "Accuracy at 0.50",
     "accuracy_75": "Accuracy at 0.75", "mean_matched_iou_50": "Outline overlap", "mean_accuracy_50_90": "Mean accuracy",
     "pq_50": "Panoptic quality", "aji": "AJI", "boundary_f1": "Boundary F1", "dice": "Dice", "mean_iou": "Mean IoU",
+    "foreground_iou": "IoU of the foreground",
     "coco_segm_AP": "COCO AP", "coco_segm_AP50": "COCO AP50", "coco_bbox_AP": "COCO AP, boxes",
 }  # fmt: skip
 #: What is said of each kind of error, the gravest first: its title and what it means.

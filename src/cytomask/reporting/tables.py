@@ -15,9 +15,10 @@ _OVERALL = (
     (("mean_accuracy_50_90",), ("mean_accuracy_50_90_mean_per_image",), "mean accuracy, IoU 0.50 to 0.90"),
     (("aji",), ("aji_mean_per_image",), "aggregated Jaccard index"),
     (("boundary", "pooled", "f1"), ("boundary", "mean_per_image", "f1"), "boundary F1"),
-    (("pixels", "mean_iou"), (), "mean IoU of pixels"),
-    (("pixels", "dice"), (), "Dice of pixels"),
-    (("pixels", "pixel_accuracy"), (), "pixel accuracy"),
+    (("pixels", "foreground_iou"), ("pixels", "mean_per_image", "foreground_iou"), "IoU of the foreground's pixels"),
+    (("pixels", "mean_iou"), ("pixels", "mean_per_image", "mean_iou"), "mean IoU of pixels"),
+    (("pixels", "dice"), ("pixels", "mean_per_image", "dice"), "Dice of pixels"),
+    (("pixels", "pixel_accuracy"), ("pixels", "mean_per_image", "pixel_accuracy"), "pixel accuracy"),
 )
 _COCO = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR")
 #: What the kinds of errors mean, in a word or two behind them.
