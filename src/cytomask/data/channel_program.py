@@ -51,6 +51,8 @@ from cytomask.image import Image
 
 _BLACK, _ALL, _BRIGHTFIELD = "black", "all", ("below", "focus", "above")
 _KINDS = ("channel", "random", "merge")
+#: A program is no deeper, and with its definitions written out no longer, than anybody would want.
+_DEEPEST, _LONGEST, _LARGEST_NUMBER = 20, 10_000, 10_000
 
 
 @dataclass(frozen=True)
@@ -183,8 +185,8 @@ def read_program(
         raise ValueError("the program is empty; it needs an expression for each channel of the network")
     nodes = tuple(reader.read(item, f"program, channel {i}") for i, item in enumerate(items, start=1))
     # A definition that nothing uses must make sense all the same.
-    for name, item in defined.items():
-        reader.read(item, f"definition {name}")
+    for name in defined:
+        reader.read(name, f"definition {name}")
     return ChannelProgram(nodes, tuple(groups), tuple(defined))
 
 
@@ -216,6 +218,8 @@ class _Reader:
     definitions: dict[str, Any]
     rates: dict[str, float]
     open_: list[str] = field(default_factory=list)
+    depth: int = 0
+    length: int = 0
 
     def check_names(self) -> None:
         for name, members in self.groups.items():
@@ -235,6 +239,15 @@ class _Reader:
                 )
 
     def read(self, item: Any, place: str) -> Node:
+        """Understand an expression; ``place`` is where it stands, for error messages."""
+        self.depth, self.length = self.depth + 1, self.length + 1
+        if self.depth > _DEEPEST or self.length > _LONGEST:
+            raise ValueError(f"{place}: expressions lie deeper than {_DEEPEST}, or are more than {_LONGEST}")
+        node = self._read(item, place)
+        self.depth -= 1
+        return node
+
+    def _read(self, item: Any, place: str) -> Node:
         if isinstance(item, str):
             return self._name(item, place)
         if isinstance(item, int) and not isinstance(item, bool):
@@ -278,15 +291,16 @@ class _Reader:
     def _number(self, number: int, place: str) -> Node:
         times, code = (0, number) if number < DROPPED else divmod(number, DROPPED)
         node = self._code(code, number, place)
+        # Each further 200 is a further chance to be lost.
         chance = 1 - (1 - self.rates["channel_dropout"]) ** times
         return Dropped(node, chance) if times else node
 
     def _code(self, code: int, number: int, place: str) -> Node:
-        if 0 <= code <= LAST_CHANNEL:
+        if 0 <= code <= LAST_CHANNEL and number <= _LARGEST_NUMBER:
             return Channel(code)
         if str(code) in self.definitions:
             return self._name(str(code), place)
-        if code not in CODES:
+        if code not in CODES or number > _LARGEST_NUMBER:
             of = "" if code == number else f" (that is {code} with dropout)"
             raise ValueError(
                 f"{place}: the number {number}{of} means nothing; known are {code_words()} "
