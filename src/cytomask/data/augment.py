@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from cytomask.data.change_notes import note_change
 from cytomask.data.intensity import AmountRange, Change, IntensityConfig, PositiveRange, Probability
 from cytomask.data.short_edge import ShortestEdge
 from cytomask.geometry.warp import Warp, control_points
@@ -222,6 +223,7 @@ def draw_whole_warp(
         corner = (top, left)
     shape = edge.size(kept)
     step = np.array([kept[0] / shape[0], kept[1] / shape[1]])
+    note_change("{} x {} px", *shape)
     base = 1 / math.sqrt(step[0] * step[1])
     zoom, linear, turned = _draw_linear(config, rng, None if diameter is None else diameter * base)
     linear = step[:, None] * linear
@@ -251,22 +253,30 @@ def _draw_linear(
     down, across = config.flips if isinstance(config.flips, tuple) else (config.flips, config.flips)
     if rng.random() < down:
         linear = linear @ np.diag([-1.0, 1.0])
+        note_change("flip y")
     if rng.random() < across:
         linear = linear @ np.diag([1.0, -1.0])
+        note_change("flip x")
     if rng.random() < config.quarter_turns:
         quarters = int(rng.integers(4))
         turned = quarters % 2 == 1
+        if quarters:
+            note_change("turn {}°", 90 * quarters)
         for _ in range(quarters):
             linear = linear @ np.array([[0.0, -1.0], [1.0, 0.0]])
     if rng.random() < config.rotation.probability:
-        linear = linear @ _turn(math.radians(rng.uniform(-config.rotation.degrees, config.rotation.degrees)))
+        degrees = rng.uniform(-config.rotation.degrees, config.rotation.degrees)
+        linear = linear @ _turn(math.radians(degrees))
+        note_change("rotation {:.0f}°", degrees)
     zoom = 1.0
     if rng.random() < config.scale.probability:
         zoom = _draw_zoom(config.scale, rng, diameter)
         linear = linear / zoom
+        note_change("zoom {:.2f}", zoom)
         if config.scale.stretch > 1:
             ratio = math.exp(0.5 * rng.uniform(-1, 1) * math.log(config.scale.stretch))
             turn = _turn(rng.uniform(0, math.pi))
+            note_change("stretch {:.2f}", max(ratio, 1 / ratio) ** 2)
             linear = linear @ turn @ np.diag([ratio, 1 / ratio]) @ turn.T
     # Products of swaps and flips leave negative zeros.
     return zoom, linear + 0.0, turned
@@ -297,6 +307,7 @@ def _draw_displacements(
         return None, 1.0
     spacing = math.exp(_between(config.spacing, rng.random()))
     strength = rng.uniform(*config.strength) * spacing
+    note_change("elastic {:.0f} px", strength)
     points = [control_points(side, spacing) for side in shape]
     normal = np.clip(rng.standard_normal((2, *points)), -CUT, CUT)
     return (normal * strength).astype(np.float32), spacing

@@ -148,6 +148,40 @@ def _words(node: Node, names: Sequence[str]) -> str:
     return "black"
 
 
+@dataclass(frozen=True, eq=False)
+class DrawnChannels:
+    """What a drawing of a program put into each network channel; as text in words.
+
+    Attributes
+    ----------
+    matrix
+        Weights, float32 ``(network, stack)``.
+    names
+        Names of the stack's channels.
+
+    Examples
+    --------
+    >>> str(DrawnChannels(np.float32([[1, 0], [0.5, 0.5], [0.5, 0], [0, 0]]), ("DAPI", "actin")))
+    '1: DAPI, 2: half DAPI + half actin, 3: half DAPI, 4: black'
+    """
+
+    matrix: npt.NDArray[np.float32]
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return ", ".join(f"{i}: {self._channel(row)}" for i, row in enumerate(self.matrix.tolist(), start=1))
+
+    def _channel(self, row: Sequence[float]) -> str:
+        parts = [f"{_share(weight)}{name}" for weight, name in zip(row, self.names) if weight]
+        return " + ".join(parts) or "black"
+
+
+def _share(weight: float) -> str:
+    if abs(weight - 1) < 1e-6:
+        return ""
+    return "half " if abs(weight - 0.5) < 1e-6 else f"{weight:.2g} "
+
+
 def channels_of(node: Node) -> Iterator[int | str]:
     """All channels that a node may use, some perhaps twice."""
     if isinstance(node, Channel):

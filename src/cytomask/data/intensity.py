@@ -14,6 +14,8 @@ import numpy.typing as npt
 from numba import njit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from cytomask.data.change_notes import note_change
+
 _Image = npt.NDArray[np.float32]
 
 
@@ -190,13 +192,17 @@ def change_intensity(
     image = _colour(image, config, rng, channels)
     if _happens(config.blur, rng):
         sigma = _log_uniform(config.blur.sigma, rng)
-        image = blurred(image, min(sigma, config.blur.of_diameter * (diameter or math.inf)))
+        sigma = min(sigma, config.blur.of_diameter * (diameter or math.inf))
+        image = blurred(image, sigma)
+        note_change("blur {:.1f} px", sigma)
     noise_first = rng.random() < 0.5
     if noise_first:
         image = _noisy(image, config.noise, rng)
     if _happens(config.low_resolution, rng):
         factor = _log_uniform(config.low_resolution.factor, rng)
-        image = coarsened(image, min(factor, config.low_resolution.of_diameter * (diameter or math.inf)))
+        factor = min(factor, config.low_resolution.of_diameter * (diameter or math.inf))
+        image = coarsened(image, factor)
+        note_change("low resolution {:.1f} px", max(factor, 1.0))
     if not noise_first:
         image = _noisy(image, config.noise, rng)
     if len(image) != channels:
@@ -220,6 +226,12 @@ def _tone(image: _Image, config: IntensityConfig, rng: np.random.Generator) -> _
     if _happens(config.brightness, rng):
         gain, offset = _log_uniform(config.brightness.gain, rng), rng.uniform(*config.brightness.offset)
     out = np.array(image, np.float32, order="C")
+    if invert:
+        note_change("inversion")
+    if gamma != 1:
+        note_change("gamma {:.2f}", gamma)
+    if gain != 1 or offset != 0:
+        note_change("brightness x{:.2f} {:+.2f}", gain, offset)
     if invert or gamma != 1 or gain != 1 or offset != 0:
         _change_tone(out, invert, np.float32(gamma), np.float32(gain), np.float32(offset))
     return out
@@ -228,6 +240,7 @@ def _tone(image: _Image, config: IntensityConfig, rng: np.random.Generator) -> _
 def _make_uneven(image: _Image, config: Unevenness, rng: np.random.Generator) -> None:
     """Add, or multiply by one plus, a random quadratic surface that spans ``strength``."""
     strength = rng.uniform(*config.strength)
+    note_change("unevenness {:.2f}", strength)
     height, width = image.shape[1:]
     y, x = np.linspace(-1, 1, height, dtype=np.float32), np.linspace(-1, 1, width, dtype=np.float32)
     angle, bulge = rng.uniform(0, 2 * math.pi), rng.uniform(-1, 1)
@@ -256,10 +269,13 @@ def _colour(image: _Image, config: IntensityConfig, rng: np.random.Generator, ch
         weights[rng.integers(3)] = 1.0
         if image.mean() > 0.5:
             weights = 0.5 + 0.5 * weights
+        note_change("tint")
         return image * weights.astype(np.float32)[:, None, None]
     if jitter:
         hue = math.radians(rng.uniform(-config.colour.hue, config.colour.hue))
-        return mixed_channels(image, colour_matrix(hue, rng.uniform(*config.colour.saturation)))
+        saturation = rng.uniform(*config.colour.saturation)
+        note_change("hue {:.0f}°, saturation {:.2f}", math.degrees(hue), saturation)
+        return mixed_channels(image, colour_matrix(hue, saturation))
     return image
 
 
@@ -322,6 +338,7 @@ def _noisy(image: _Image, config: Noise, rng: np.random.Generator) -> _Image:
         return image
     camera, photons = rng.uniform(*config.camera), rng.uniform(*config.photons)
     if camera > 0 or photons > 0:
+        note_change("noise {:.2f}", math.hypot(camera, photons))
         normal = rng.standard_normal(image.shape, dtype=np.float32)
         image = np.ascontiguousarray(image)
         _add_noise(image, normal, np.float32(camera**2), np.float32(photons**2))

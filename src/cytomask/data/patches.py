@@ -13,7 +13,8 @@ import numpy.typing as npt
 from numba import njit
 
 from cytomask.data.augment import AugmentConfig, draw_warp
-from cytomask.data.channel_mix import ChannelMix, mixed
+from cytomask.data.change_notes import note_change
+from cytomask.data.channel_mix import ChannelMix, DrawnChannels, mixed
 from cytomask.data.intensity import change_intensity
 from cytomask.data.normalise import in_half
 from cytomask.geometry.specks import drop_specks
@@ -100,6 +101,7 @@ class SourceImage:
         if self.mix is None:
             return warp.image(self.pixels)
         matrix = self.mix.draw(rng)
+        note_change("{}", DrawnChannels(matrix, self.mix.names))
         # Channels that this drawing does not use are not warped.
         return mixed(matrix, lambda channel: warp.image(self.pixels[channel : channel + 1])[0], warp.shape)
 
