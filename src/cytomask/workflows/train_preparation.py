@@ -13,7 +13,7 @@ from cytomask.data.channel_mix import ChannelMix, before_mixing
 from cytomask.data.dataset import Dataset, open_dataset
 from cytomask.data.normalise import MeanStd
 from cytomask.data.object_sizes import object_size_statistics
-from cytomask.data.patch_dataset import PatchDataset, prepare_training_image, training_stack
+from cytomask.data.patch_dataset import PatchDataset, Targets, prepare_training_image, training_stack
 from cytomask.data.sample import Sample, load_sample
 from cytomask.data.short_edge import ShortestEdge
 from cytomask.data.working_size import ImageSize
@@ -56,7 +56,7 @@ class Prepared:
 
     def images(self) -> PatchDataset:
         """The training items, drawn and changed as the experiment says."""
-        return training_images(self.experiment, self.train, self.segmenter)
+        return training_images(self.experiment, self.train, self.segmenter.targets)
 
     def held_out(self) -> ValidationImages | None:
         """The validation images, read into memory; None if there are none."""
@@ -111,19 +111,22 @@ def prepare(experiment: Experiment, *, complete: bool = True, first_weights: boo
     return Prepared(experiment, dataset, train, validation, family, segmenter, reasons)
 
 
-def training_images(experiment: Experiment, train: list[Sample], segmenter: Segmenter) -> PatchDataset:
+def training_images(
+    experiment: Experiment, train: list[Sample], targets: Targets, *, preload: bool = True
+) -> PatchDataset:
     """The training items of a complete experiment: patches or whole images, with the network's targets."""
     normalisation, training = experiment.data.normalisation, experiment.training
     empty = EmptyChannels()
     return PatchDataset(
         train,
         load=lambda sample: load_for_training(sample, experiment, empty),
-        targets=segmenter.targets,
+        targets=targets,
         sampler=experiment.patches.sampler(experiment.augmentation),
         length=training.steps_per_epoch * training.batch_size * training.accumulate,
         seed=training.seed,
         balance=experiment.data.balance,
         cache_bytes=int(experiment.patches.cache_gb * 2**30),
+        preload=preload,
         finish=normalisation.from_unit if isinstance(normalisation, MeanStd) else None,
     )
 
