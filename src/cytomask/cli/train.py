@@ -19,12 +19,37 @@ def train(
         list[str] | None, typer.Option("--set", "-s", help="Override a setting: training.epochs=50. May be repeated.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The run's folder (default: runs/NAME).")] = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Train a run for each value of a setting, and compare them: loss.class_weights=[0.1,1,10]. Given "
+            "several times: each combination."
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
 ) -> None:
     """Train a model on annotated images; writes a run folder with the model bundle."""
+    if sweep:
+        _sweep(experiment, sweep, data, set_ or [], out, resume)
+        return
     from cytomask.workflows.train import train_experiment
 
     result = train_experiment(experiment, data=data, overrides=set_ or [], out=out, resume=resume)
+    for line in result.lines():
+        typer.echo(line)
+    if result.interrupted:
+        raise typer.Exit(130)
+
+
+def _sweep(
+    experiment: str, sweep: list[str], data: str | None, overrides: list[str], out: Path | None, resume: bool
+) -> None:
+    from cytomask.errors import ConfigError
+    from cytomask.workflows.sweep import sweep_experiment
+
+    if resume:
+        raise ConfigError("a sweep goes on by itself", found="--sweep with --resume", fix="leave out --resume")
+    result = sweep_experiment(experiment, sweep, data=data, overrides=overrides, out=out)
     for line in result.lines():
         typer.echo(line)
     if result.interrupted:
