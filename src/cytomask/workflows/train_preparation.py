@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from cytomask.data.channel_mix import ChannelMix, before_mixing
 from cytomask.data.dataset import Dataset, open_dataset
 from cytomask.data.normalise import MeanStd
 from cytomask.data.object_sizes import object_size_statistics
-from cytomask.data.patch_dataset import PatchDataset, Targets, prepare_training_image, training_stack
+from cytomask.data.patch_dataset import PatchDataset, prepare_training_image, training_stack
 from cytomask.data.sample import Sample, load_sample
 from cytomask.data.short_edge import ShortestEdge
 from cytomask.data.working_size import ImageSize
@@ -28,6 +29,13 @@ from cytomask.workflows.experiment import Experiment, read_experiment
 from cytomask.workflows.initial_weights import begin_with, completed, settings_of
 from cytomask.workflows.pixel_weights import with_balanced_weights
 from cytomask.workflows.train_channels import EmptyChannels, with_names
+
+
+class MakesTargets(Protocol):
+    """What training items need of a network."""
+
+    def targets(self, layers: LabelLayers) -> Mapping[str, npt.NDArray]:
+        """Make the targets of an item from its annotation."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,7 @@ class Prepared:
 
     def images(self) -> PatchDataset:
         """The training items, drawn and changed as the experiment says."""
-        return training_images(self.experiment, self.train, self.segmenter.targets)
+        return training_images(self.experiment, self.train, self.segmenter)
 
     def held_out(self) -> ValidationImages | None:
         """The validation images, read into memory; None if there are none."""
@@ -112,7 +120,7 @@ def prepare(experiment: Experiment, *, complete: bool = True, first_weights: boo
 
 
 def training_images(
-    experiment: Experiment, train: list[Sample], targets: Targets, *, preload: bool = True
+    experiment: Experiment, train: list[Sample], segmenter: MakesTargets, *, preload: bool = True
 ) -> PatchDataset:
     """The training items of a complete experiment: patches or whole images, with the network's targets."""
     normalisation, training = experiment.data.normalisation, experiment.training
@@ -120,7 +128,7 @@ def training_images(
     return PatchDataset(
         train,
         load=lambda sample: load_for_training(sample, experiment, empty),
-        targets=targets,
+        targets=segmenter.targets,
         sampler=experiment.patches.sampler(experiment.augmentation),
         length=training.steps_per_epoch * training.batch_size * training.accumulate,
         seed=training.seed,
