@@ -55,8 +55,9 @@ class SwinUNet(nn.Module):
         self.config = config
         deepest = len(config.blocks) - 1
         self.embed = nn.Conv2d(in_channels, config.width, config.patch, stride=config.patch)
-        drops = iter(torch.linspace(0, config.drop_path, sum(config.blocks)).tolist())
-        rates = [[next(drops) for _ in range(n)] for n in config.blocks]
+        step = config.drop_path / (sum(config.blocks) - 1)
+        before = [sum(config.blocks[:k]) for k in range(deepest + 1)]
+        rates = [[step * (first + n) for n in range(count)] for first, count in zip(before, config.blocks)]
         self.down = nn.ModuleList(SwinLevel(config, k, rates[k]) for k in range(deepest))
         self.merge = nn.ModuleList(PatchMerging(config.width << k) for k in range(deepest))
         self.bottleneck = SwinLevel(config, deepest, rates[deepest])
