@@ -23,7 +23,7 @@ def lr_find(
     steps: Annotated[int, typer.Option("--steps", help="Optimiser steps from the lowest to the highest.")] = 100,
     smoothing: Annotated[
         float, typer.Option("--smoothing", help="Weight of the past in the smoothed loss, 0 to below 1.")
-    ] = 0.98,
+    ] = 0.9,
 ) -> None:
     """Find a learning rate: try rising ones on a copy of the network, plot the loss, and suggest some with reasons."""
     from cytomask.workflows.lr_find import find_learning_rates

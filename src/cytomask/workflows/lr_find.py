@@ -74,7 +74,7 @@ def find_learning_rates(
     first: float = 1e-7,
     last: float = 10.0,
     steps: int = 100,
-    smoothing: float = 0.98,
+    smoothing: float = 0.9,
 ) -> LrFindResult:
     """Try rising learning rates on networks of one or several experiments; nothing is trained for good.
 
