@@ -21,6 +21,7 @@ from cytomask.data.dataset_config import DatasetConfig
 from cytomask.data.steps import parse_steps
 from cytomask.image import Image
 from cytomask.instances import Instances
+from cytomask.models.dense.config import DenseConfig
 from cytomask.models.region.config import RegionConfig
 from cytomask.models.star.config import StarConfig
 from cytomask.workflows.experiment import Experiment, recipe_names
@@ -144,7 +145,8 @@ def test_yaml_examples_are_valid(path: Path) -> None:
 def check_model(fields: dict[str, Any]) -> None:
     """Fail where a model section has a setting that its family does not know, or a value that it does not take."""
     settings = dict(fields)
-    {"star": StarConfig, "region": RegionConfig}[settings.pop("family", "star")].model_validate(settings)
+    families = {"star": StarConfig, "region": RegionConfig, "dense": DenseConfig}
+    families[settings.pop("family", "star")].model_validate(settings)
 
 
 def test_recipes_that_pages_name_are_there() -> None:
