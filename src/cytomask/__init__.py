@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from cytomask.instances import Instances
     from cytomask.workflows.ensemble import ModelEnsemble, load_ensemble
     from cytomask.workflows.model import Model, load
+    from cytomask.workflows.preview_augmentation import preview_augmentation
 
-__all__ = ["Image", "Instances", "Model", "ModelEnsemble", "__version__", "load", "load_ensemble", "read_image"]
+__all__ = [
+    "Image", "Instances", "Model", "ModelEnsemble", "__version__", "load", "load_ensemble", "preview_augmentation",
+    "read_image",
+]  # fmt: skip
 
 # Imported when first used: `import cytomask` and `cytomask --help` stay instant.
 _LAZY = {
@@ -31,6 +35,7 @@ _LAZY = {
     "ModelEnsemble": "cytomask.workflows.ensemble",
     "load": "cytomask.workflows.model",
     "load_ensemble": "cytomask.workflows.ensemble",
+    "preview_augmentation": "cytomask.workflows.preview_augmentation",
     "read_image": "cytomask.formats.images",
 }
 

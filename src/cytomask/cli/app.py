@@ -12,7 +12,20 @@ from typing import Annotated
 
 import typer
 
-from cytomask.cli import check, compare, convert, demo, evaluate, lr_find, models, predict, subimages, train, tune
+from cytomask.cli import (
+    check,
+    compare,
+    convert,
+    demo,
+    evaluate,
+    lr_find,
+    models,
+    predict,
+    preview_augmentation,
+    subimages,
+    train,
+    tune,
+)
 from cytomask.errors import CytomaskError
 from cytomask.progress import set_quiet
 
@@ -60,6 +73,7 @@ app.command("tune")(tune.tune)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("convert")(convert.convert)
+app.command("preview-augmentation")(preview_augmentation.preview_augmentation)
 app.command("subimages")(subimages.subimages)
 app.add_typer(models.app, name="models")
 

@@ -121,7 +121,7 @@ class PatchDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         if not 0 <= index < self.length:
             raise IndexError(f"patch {index} of {self.length}")
-        source = self._source(self.chosen(index))
+        source = self.source(self.chosen(index))
         image, layers = self.sampler.draw(source, np.random.default_rng([self.seed, 2, self.epoch, index]))
         if self.finish is not None:
             image = self.finish(image)
@@ -146,7 +146,7 @@ class PatchDataset(Dataset):
     def preload(self) -> None:
         """Read images until the cache is full."""
         for index in track(range(len(self.samples)), "reading training images"):
-            self._source(index)
+            self.source(index)
             if index not in self._cache:
                 say(
                     f"{len(self._cache)} of {len(self.samples)} training images fit in the cache of "
@@ -154,7 +154,8 @@ class PatchDataset(Dataset):
                 )
                 return
 
-    def _source(self, index: int) -> SourceImage:
+    def source(self, index: int) -> SourceImage:
+        """A sample's image, ready for items to be drawn from it; kept in memory as far as the cache goes."""
         source = self._cache.get(index)
         if source is None:
             source = SourceImage.from_arrays(*self.load(self.samples[index]), half=True)
