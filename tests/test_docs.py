@@ -251,7 +251,7 @@ def test_settings_are_told_with_value_default_and_meaning() -> None:
     assert "| `rotation.probability` | number 0 to 1 | `0.3` | how often the change is made |" in page
     assert "| `scale.diameter` | list of two numbers or `null` | `null` |" in page
     page = HOOKS.fill_in("<!-- settings: cytomask.workflows.experiment.DataSection.normalisation -->")
-    assert page.count("**`method: ") == 5
+    assert page.count("**`method: ") == 6
     assert "| `low` | number | **needed** | pixel value that becomes 0 |" in page
 
 
