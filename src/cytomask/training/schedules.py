@@ -102,7 +102,7 @@ def _after_rise(schedule: Schedule, rate: float, step: int, steps: int, steps_pe
         progress = _in_cycle(schedule, step / steps_per_epoch)
     else:
         if schedule.length is not None:
-            steps = min(steps, schedule.length * steps_per_epoch + schedule.warmup_steps)
+            steps = schedule.length * steps_per_epoch + schedule.warmup_steps
         progress = min(1.0, step / max(1, steps - schedule.warmup_steps))
     share = 0.5 * (1 + math.cos(math.pi * progress))
     if schedule.min_learning_rate is not None:
