@@ -76,8 +76,8 @@ def test_recipes_describe_the_network_that_their_weights_are_of(name: str) -> No
     assert experiment.initial is not None
     settings = {key: value for key, value in experiment.model.items() if key != "family"}
     recipe = RegionConfig.model_validate(settings)
-    assert RegionConfig.model_validate(completed(settings, KNOWN[experiment.initial].model)) == recipe
-    published = RegionConfig.model_validate({**KNOWN[experiment.initial].model, "in_channels": 3})
+    assert RegionConfig.model_validate(completed(settings, KNOWN[experiment.initial].models["region"])) == recipe
+    published = RegionConfig.model_validate({**KNOWN[experiment.initial].models["region"], "in_channels": 3})
     assert recipe.backbone == published.backbone
     if experiment.initial.startswith("coco/"):
         assert (recipe.stages, recipe.box, recipe.mask) == (published.stages, published.box, published.mask)

@@ -15,7 +15,7 @@ from cytomask.data.dataset import open_dataset
 from cytomask.errors import BundleError, ConfigError
 from cytomask.models.bundle import Bundle, ModelSpec, save_bundle
 from cytomask.models.region.config import RegionConfig
-from cytomask.models.registry import build_segmenter
+from cytomask.models.registry import build_segmenter, family_class
 from cytomask.models.segmenter import Segmenter
 from cytomask.workflows import generated, initial_weights
 from cytomask.workflows.downloads import Checksum
@@ -67,6 +67,64 @@ def test_the_first_convolution_is_made_for_other_channels(resnet: Path) -> None:
     assert torch.allclose(stem(model), given.sum(dim=1, keepdim=True), atol=1e-6)
 
 
+def dense(depth: int = 18, **settings: Any) -> Segmenter:
+    torch.manual_seed(0)
+    network = {"kind": "resnet_unet", "depth": depth}
+    return build_segmenter("dense", {"network": network, "in_channels": 3, **settings})
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_torchvisions_resnet_becomes_the_encoder_of_a_dense_network(resnet: Path, channels: int) -> None:
+    model = dense(in_channels=channels).eval()
+    new = begin_with(model, str(resnet))
+    assert new
+    assert not any(name.startswith("network.encoder") for name in new)
+    given = torch.load(resnet, weights_only=True)
+    own = model.state_dict()
+    for name, value in given.items():
+        if not name.startswith(("fc.", "conv1.")):
+            assert torch.equal(own[f"network.encoder.{name}"], value), name
+    # A grey image of the new channels is seen as it was seen in three.
+    grey = torch.rand(1, 1, 32, 32)
+    seen = torch.nn.functional.conv2d(grey.expand(-1, 3, -1, -1), given["conv1.weight"], stride=2, padding=3)
+    found = torch.nn.functional.conv2d(
+        grey.expand(-1, channels, -1, -1), own["network.encoder.conv1.weight"], stride=2, padding=3
+    )
+    assert torch.allclose(found, seen, atol=1e-4)
+
+
+def test_a_dense_network_begins_with_another_of_other_classes_and_channels(tmp_path: Path) -> None:
+    old = dense(classes=["a", "b"], in_channels=3)
+    spec = ModelSpec(name="old", family="dense", config=old.config.model_dump(mode="json"))
+    save_bundle(Bundle(old, spec), tmp_path / "old")
+    new = dense(classes=["a"], in_channels=1)
+    remade = begin_with(new, str(tmp_path / "old"))
+    # The image is joined to the last features: their number changes with the channels.
+    assert remade == ["network.head", "network.residual.conv1", "network.residual.conv2"]
+    stem = "network.encoder.conv1.weight"
+    assert torch.allclose(new.state_dict()[stem], old.state_dict()[stem].sum(1, keepdim=True), atol=1e-6)
+
+
+def test_known_weights_tell_the_settings_of_the_family_that_is_asked_for(resnet: Path) -> None:
+    network = {"kind": "resnet_unet", "depth": 34}
+    assert settings_of("imagenet/resnet34", "dense") == ({"family": "dense", "network": network}, None)
+    assert settings_of("imagenet/resnet34")[0]["family"] == "region"
+    assert settings_of("imagenet/resnet101", "dense")[0]["family"] == "region"
+    assert settings_of(str(resnet), "dense") == ({"family": "dense"}, None)
+    assert settings_of(str(resnet), "star") == settings_of(str(resnet)) == ({"family": "region"}, None)
+
+
+def test_a_dense_network_takes_no_weights_of_another_network(tmp_path: Path, resnet: Path) -> None:
+    with pytest.raises(ConfigError, match="not of a ResNet-34"):
+        begin_with(dense(34), str(resnet))
+    torch.save({"model": {"roi_heads.box_predictor.cls_score.bias": torch.zeros(81)}}, tmp_path / "c.pth")
+    with pytest.raises(ConfigError, match="not of a ResNet-18"):
+        begin_with(dense(), str(tmp_path / "c.pth"))
+    swin = build_segmenter("dense", {"network": {"kind": "swin_unet", "width": 8, "blocks": [1, 1], "heads": 1}})
+    with pytest.raises(ConfigError, match="ResNet encoders only"):
+        begin_with(swin, str(resnet))
+
+
 def test_a_checkpoint_of_detectron2_turns_blue_green_red_about(tmp_path: Path) -> None:
     weight = torch.arange(64 * 3 * 49, dtype=torch.float32).reshape(64, 3, 7, 7)
     path = tmp_path / "model_final.pkl"
@@ -81,7 +139,9 @@ def test_known_weights_are_fetched_into_the_cache(
 ) -> None:
     monkeypatch.setenv("CYTOMASK_CACHE", str(tmp_path))
     digits = hashlib.sha256(resnet.read_bytes()).hexdigest()
-    known = KnownWeights("https://nowhere.invalid/resnet18.pth", Checksum("sha256", digits[:8]), {"cascade": True})
+    known = KnownWeights(
+        "https://nowhere.invalid/resnet18.pth", Checksum("sha256", digits[:8]), {"region": {"cascade": True}}
+    )
     monkeypatch.setitem(KNOWN, "imagenet/mine", known)
     asked = []
 
@@ -102,7 +162,10 @@ def test_known_weights_are_fetched_into_the_cache(
 @pytest.mark.parametrize("name", sorted(KNOWN))
 def test_known_weights_name_a_network_and_a_checksum(name: str) -> None:
     known = KNOWN[name]
-    RegionConfig.model_validate({**known.model, "in_channels": 3})
+    for family, settings in known.models.items():
+        family_class(family).config_class.model_validate({**settings, "in_channels": 3})
+    dense = name in ("imagenet/resnet18", "imagenet/resnet34", "imagenet/resnet50")
+    assert list(known.models) == (["region", "dense"] if dense else ["region"])
     assert known.url.startswith("https://")
     assert known.checksum.digits in known.url.rpartition("/")[2]
     assert len(known.checksum.digits) == (8 if name.startswith("imagenet/") else 6)
@@ -141,7 +204,7 @@ def test_a_bundle_can_be_pinned(tmp_path: Path) -> None:
 
 
 def test_sections_are_filled_in() -> None:
-    settings = KNOWN["coco/pointrend_X_101"].model
+    settings = KNOWN["coco/pointrend_X_101"].models["region"]
     filled = completed({"backbone": {"freeze": 0}, "classes": ["a"]}, settings)
     expected = {"depth": 101, "groups": 32, "group_width": 8, "stem_stride": 4, "norm": "frozen_batch", "freeze": 0}
     assert filled["backbone"] == expected
@@ -165,7 +228,7 @@ def test_what_is_not_there(initial: str, message: str) -> None:
 
 def test_weights_of_another_family_or_network(tmp_path: Path, resnet: Path) -> None:
     star = build_segmenter("star", {"rays": 8, "backbone": {"kind": "residual", "widths": [6, 8], "blocks": [1, 1]}})
-    with pytest.raises(ConfigError, match="family region"):
+    with pytest.raises(ConfigError, match="no weights of other software"):
         begin_with(star, str(resnet))
     torch.save({"model": {"roi_heads.box_predictor.cls_score.bias": torch.zeros(81)}}, tmp_path / "c.pth")
     with pytest.raises(BundleError, match="nothing fits"):

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
+from cytomask.errors import ConfigError
 from cytomask.geometry.competition import settle_shapes, soften_shapes
 from cytomask.geometry.fate import KEPT, OPEN
 from cytomask.instances import Instances
@@ -89,6 +90,28 @@ class Segmenter(nn.Module, ABC):
         discriminative learning rates, earlier groups learn more slowly. Families override this.
         """
         return [[self]]
+
+    @property
+    def first_convolution(self) -> str | None:
+        """Name of the weight through which the image's channels enter, if it can be adapted to other channels."""
+        return None
+
+    def from_checkpoint(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Translate the arrays of other software's checkpoint to this network's names, as far as they have a place.
+
+        The first convolution keeps its channels. Families that know such checkpoints override this.
+
+        Raises
+        ------
+        ConfigError
+            If this network takes no such weights.
+        """
+        raise ConfigError(
+            "networks of this family take no weights of other software",
+            found=f"model.family: {self.family}; arrays such as {next(iter(state), 'none')}",
+            expected="model.family: region or dense",
+            fix="choose one of these families, or begin with a model of the same family",
+        )
 
     @property
     @abstractmethod

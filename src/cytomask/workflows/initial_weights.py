@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,8 @@ _TORCHVISION = "https://download.pytorch.org/models/"
 _DETECTRON2 = "https://dl.fbaipublicfiles.com/detectron2/"
 #: How names of checkpoint files end.
 CHECKPOINTS = (".pkl", ".pth", ".pt")
+#: Families that take such files, that of an experiment that names none first.
+_CHECKPOINT_FAMILIES = ("region", "dense")
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,14 @@ class KnownWeights:
         The last part of the path holds the first digits of the checksum.
     checksum
         SHA-256 (torchvision) or MD5 (detectron2's zoo).
-    model
-        Settings of the region family that fit them, used where the experiment does not say otherwise.
+    models
+        By family, settings that fit them, used where the experiment does not say otherwise. The first family is that
+        of an experiment that names none.
     """
 
     url: str
     checksum: Checksum
-    model: Mapping[str, Any] = field(default_factory=dict)
+    models: Mapping[str, Mapping[str, Any]]
 
     @property
     def path(self) -> Path:
@@ -55,14 +58,16 @@ class KnownWeights:
 
 def _torchvision(file: str, **backbone: Any) -> KnownWeights:
     digits = file.rpartition("-")[2].removesuffix(".pth")
-    settings = {"norm": "frozen_batch", **backbone}
-    return KnownWeights(_TORCHVISION + file, Checksum("sha256", digits), {"backbone": settings})
+    models: dict[str, dict[str, Any]] = {"region": {"backbone": {"norm": "frozen_batch", **backbone}}}
+    if backbone["depth"] <= 50:
+        models["dense"] = {"network": {"kind": "resnet_unet", "depth": backbone["depth"]}}
+    return KnownWeights(_TORCHVISION + file, Checksum("sha256", digits), models)
 
 
 def _zoo(file: str, backbone: Mapping[str, Any], **model: Any) -> KnownWeights:
     digits = file.rpartition("_")[2].removesuffix(".pkl")
     settings = {"norm": "frozen_batch", "freeze": 2, "stem_stride": 4, **backbone}
-    return KnownWeights(_DETECTRON2 + file, Checksum("md5", digits), {"backbone": settings, **model})
+    return KnownWeights(_DETECTRON2 + file, Checksum("md5", digits), {"region": {"backbone": settings, **model}})
 
 
 _MSRA = {"stride_in_1x1": True}
@@ -112,10 +117,17 @@ KNOWN: dict[str, KnownWeights] = {
 }
 
 
-def settings_of(initial: str) -> tuple[dict[str, Any], ModelSpec | None]:
+def settings_of(initial: str, family: str | None = None) -> tuple[dict[str, Any], ModelSpec | None]:
     """Settings of a model, with its family, that fit the initial weights; and its specification if it has one.
 
     A checkpoint file does not tell its network's settings: only the family is given.
+
+    Parameters
+    ----------
+    initial
+        What to begin with.
+    family
+        The family that is wanted. Weights that serve several families are for this one then; others tell their own.
 
     Raises
     ------
@@ -126,7 +138,9 @@ def settings_of(initial: str) -> tuple[dict[str, Any], ModelSpec | None]:
     if kind == "model":
         spec = load_model(initial).spec
         return {"family": spec.family, **spec.config}, spec
-    return {"family": "region", **(KNOWN[initial].model if kind == "known" else {})}, None
+    models = KNOWN[initial].models if kind == "known" else {name: {} for name in _CHECKPOINT_FAMILIES}
+    chosen = family if family in models else next(iter(models))
+    return {"family": chosen, **models[chosen]}, None
 
 
 def completed(model: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -232,21 +246,16 @@ def _weights(segmenter: Segmenter, initial: str, sha256: str | None) -> dict[str
         bundle = load_model(initial)
         if sha256 is not None and bundle.spec.weights_sha256 != sha256.lower():
             raise _wrong_file(initial, str(bundle.spec.weights_sha256), sha256)
-        return _for_channels(dict(bundle.segmenter.state_dict()), segmenter.config)
-    if segmenter.family != "region":
-        raise ConfigError(
-            "these weights are for networks of the family region",
-            where=f"initial: {initial}",
-            found=f"model.family: {segmenter.family}",
-            fix="set model.family: region, or begin with a model of the same family",
-        )
+        return _for_channels(dict(bundle.segmenter.state_dict()), segmenter)
     path = Path(initial)
     if kind == "known":
         known = KNOWN[initial]
         path = fetch(known.url, known.path, known.checksum)
     if sha256 is not None and (found := Checksum("sha256", sha256).of(path)) != sha256.lower():
         raise _wrong_file(path, found, sha256)
-    return _from_checkpoint(path, segmenter.config)
+    from cytomask.models.region.detectron2_weights import read_checkpoint
+
+    return _for_channels(segmenter.from_checkpoint(read_checkpoint(path)), segmenter)
 
 
 def _wrong_file(where: str | Path, found: str, expected: str) -> ConfigError:
@@ -258,24 +267,11 @@ def _wrong_file(where: str | Path, found: str, expected: str) -> ConfigError:
     )
 
 
-def _from_checkpoint(path: Path, config: Any) -> dict[str, Tensor]:
-    """Weights of detectron2's or torchvision's by our names, with the first convolution for our channels."""
-    from cytomask.models.region.detectron2_weights import read_checkpoint, to_cytomask
-    from cytomask.models.region.resnet_weights import torchvision_names
+def _for_channels(weights: dict[str, Tensor], segmenter: Segmenter) -> dict[str, Tensor]:
+    """The same weights, those of the first convolution for as many channels as the network has."""
+    from cytomask.models.stem_weights import adapt_stem
 
-    state = read_checkpoint(path)
-    if "layer1.0.conv1.weight" in state:
-        ours = {f"pyramid.backbone.{name}": v for name, v in torchvision_names(state, config.backbone).items()}
-    else:
-        ours = to_cytomask(state, config)
-    return _for_channels(ours, config)
-
-
-def _for_channels(weights: dict[str, Tensor], config: Any) -> dict[str, Tensor]:
-    """The same weights, those of a region network's first convolution for as many channels as the settings say."""
-    from cytomask.models.region.resnet_weights import adapt_stem
-
-    stem = "pyramid.backbone.stem.conv1.weight"
-    if stem in weights and weights[stem].ndim == 4 and weights[stem].shape[1] != config.in_channels:
-        return {**weights, stem: adapt_stem(weights[stem], config.in_channels)}
+    stem, channels = segmenter.first_convolution, segmenter.config.in_channels
+    if stem is not None and stem in weights and weights[stem].ndim == 4 and weights[stem].shape[1] != channels:
+        return {**weights, stem: adapt_stem(weights[stem], channels)}
     return weights

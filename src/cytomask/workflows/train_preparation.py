@@ -160,7 +160,7 @@ def complete_experiment(experiment: Experiment, dataset: Dataset, train: list[Sa
     # A family that nobody chose is that of the initial weights.
     model = dict(experiment.model) if "model" in experiment.model_fields_set else {}
     if experiment.initial is not None:
-        settings, spec = settings_of(experiment.initial)
+        settings, spec = settings_of(experiment.initial, model.get("family"))
         if model.setdefault("family", settings["family"]) != settings["family"]:
             raise ConfigError(
                 "the initial weights are of another family",

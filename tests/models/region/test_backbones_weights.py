@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from cytomask.errors import ConfigError
 from cytomask.models.region.config import Norm, ResNetConfig
 from cytomask.models.region.resnet import ResNet
-from cytomask.models.region.resnet_weights import adapt_stem, torchvision_names
+from cytomask.models.region.resnet_weights import torchvision_names
+from cytomask.models.stem_weights import adapt_stem
 
 fill = runpy.run_path(str(Path(__file__).with_name("fixtures") / "make_backbones.py"))["fill"]
 #: torchvision's networks by our settings.

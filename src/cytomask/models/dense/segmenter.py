@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cytomask.errors import ConfigError
 from cytomask.instances import Instances
 from cytomask.label_layers import LabelLayers
 from cytomask.models.assembling import AssemblingSegmenter
 from cytomask.models.dense.config import DenseConfig, DensePostprocess, ResNetUNetConfig
 from cytomask.models.dense.decode import decode
+from cytomask.models.dense.encoder_weights import encoder_weights
 from cytomask.models.dense.losses import dense_losses
 from cytomask.models.dense.maps import BLOCK, MAPS, activated, foreground, from_blocks, to_blocks
 from cytomask.models.dense.native import drawn
@@ -31,7 +33,7 @@ class DenseSegmenter(AssemblingSegmenter):
 
     Examples
     --------
-    >>> model = DenseSegmenter(DenseConfig(network=ResNetUNetConfig(depth=18))).eval()
+    >>> model = DenseSegmenter(DenseConfig(network=ResNetUNetConfig(depth=18, width=16))).eval()
     >>> blocks = model.propose(torch.zeros(1, 1, 64, 64), DensePostprocess(score_threshold=0.0))[0]
     >>> len(blocks), blocks.data["maps"].shape[1:]
     (4, (2, 32, 32))
@@ -62,6 +64,21 @@ class DenseSegmenter(AssemblingSegmenter):
 
     def layer_groups(self) -> list[list[nn.Module]]:
         return self.network.layer_groups()
+
+    @property
+    def first_convolution(self) -> str:
+        return f"network.{'encoder.conv1' if isinstance(self.network, ResNetUNet) else 'embed'}.weight"
+
+    def from_checkpoint(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Translate a ResNet of torchvision's to the encoder's names."""
+        if not isinstance(self.network, ResNetUNet):
+            raise ConfigError(
+                "weights of other software are for ResNet encoders only",
+                found=f"model.network.kind: {self.network.config.kind}",
+                expected="model.network.kind: resnet_unet",
+            )
+        encoder = self.network.encoder
+        return {f"network.encoder.{name}": value for name, value in encoder_weights(state, encoder).items()}
 
     def forward(self, images: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> Tensor:
         """What the network says: ``(B, K, Y, X)``, see :class:`~cytomask.models.dense.config.DenseConfig`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,10 +15,12 @@ from cytomask.label_layers import LabelLayers
 from cytomask.models.proposals import Proposals
 from cytomask.models.region.box_branch import BoxBranch
 from cytomask.models.region.config import RegionConfig, RegionPostprocess
+from cytomask.models.region.detectron2_weights import to_cytomask
 from cytomask.models.region.fit_anchors import propose_region
 from cytomask.models.region.mask_branch import make_mask_branch
 from cytomask.models.region.pyramid import Pyramid
 from cytomask.models.region.resnet import ResNet
+from cytomask.models.region.resnet_weights import torchvision_names
 from cytomask.models.region.rpn import RegionProposalNetwork
 from cytomask.models.region.structures import Detections, Truth
 from cytomask.models.region.targets import region_batch, region_targets
@@ -72,6 +74,17 @@ class RegionSegmenter(Segmenter):
     def layer_groups(self) -> list[list[nn.Module]]:
         pyramid = [part for name, part in self.pyramid.named_children() if name != "backbone"]
         return [[self.pyramid.backbone], [*pyramid, self.rpn, self.box_branch, self.mask_branch]]
+
+    @property
+    def first_convolution(self) -> str:
+        return "pyramid.backbone.stem.conv1.weight"
+
+    def from_checkpoint(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Translate a whole network of detectron2's, or a backbone of torchvision's."""
+        if "layer1.0.conv1.weight" not in state:
+            return to_cytomask(state, self.config)
+        backbone = torchvision_names(state, self.config.backbone)
+        return {f"pyramid.backbone.{name}": value for name, value in backbone.items()}
 
     def targets(self, layers: LabelLayers) -> dict[str, np.ndarray]:
         return region_targets(layers)
