@@ -10,6 +10,8 @@ from cytomask.training.rate_sweep import Sweep
 
 #: A loss that has not fallen by this share over the sweep says nothing of rates.
 LEAST_FALL = 0.02
+#: The descent begins where so much of the whole fall is made: before, rates are too low to matter.
+BEGUN = 0.05
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,8 @@ def suggest_rates(sweep: Sweep) -> list[Suggestion]:
     best = int(np.argmin(losses))
     if best < 2 or losses[best] > (1 - LEAST_FALL) * losses[: best + 1].max():
         return []
-    slopes = np.gradient(losses, np.log10(rates))
-    steepest = int(np.argmin(slopes[: best + 1]))
-    start, end = _valley(losses[: best + 1])
-    middle = (start + end) // 2
+    steepest = _steepest(losses[: best + 1])
+    middle = _middle_of_valley(losses[: best + 1])
     tenth = rates[best] / 10
     told = [
         Suggestion(
@@ -68,17 +68,26 @@ def suggest_rates(sweep: Sweep) -> list[Suggestion]:
     ]  # fmt: skip
 
 
-def _valley(losses: np.ndarray) -> tuple[int, int]:
-    """The first and the last step of the longest descent: the longest falling subsequence of the losses."""
+def _steepest(losses: np.ndarray) -> int:
+    """The step about which the loss falls most; over a few steps, as one alone may be chance."""
+    reach = max(1, len(losses) // 20)
+    steps = np.arange(len(losses))
+    after, before = np.minimum(steps + reach, len(losses) - 1), np.maximum(steps - reach, 0)
+    return int(np.argmin((losses[after] - losses[before]) / (after - before)))
+
+
+def _middle_of_valley(losses: np.ndarray) -> int:
+    """The middle of the longest falling subsequence, from where the loss has begun to fall in earnest."""
+    begun = int(np.argmax(losses < losses.max() - BEGUN * (losses.max() - losses.min())))
+    losses = losses[begun:]
     n = len(losses)
     length, before = np.ones(n, int), np.arange(n)
     for k in range(1, n):
         higher = np.flatnonzero(losses[:k] > losses[k])
         if len(higher):
-            # Of equally long descents the latest: rates at which nothing happens do not count.
-            last = higher[::-1][np.argmax(length[higher][::-1])]
+            last = higher[np.argmax(length[higher])]
             length[k], before[k] = length[last] + 1, last
     end = start = int(np.argmax(length))
     while before[start] != start:
         start = int(before[start])
-    return start, end
+    return begun + (start + end) // 2

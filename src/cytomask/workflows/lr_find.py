@@ -29,6 +29,7 @@ class FoundRate:
     name: str
     family: str
     configured: float
+    phased: bool
     sweep: Sweep
     suggestions: list[Suggestion]
 
@@ -48,7 +49,7 @@ class FoundRate:
         for s in self.suggestions:
             mark = "->" if s.recommended else "  "
             lines.append(f"{mark} {s.rule:<{width}}  {s.rate:<8.2g} {s.reason}")
-        lines.append(f"   now: {self.configured:.2g}; to take the recommended one: {_setting(self)}")
+        lines.append(f"   now: {self.configured:.2g}; {_setting(self)}")
         return lines
 
 
@@ -113,10 +114,11 @@ def find_learning_rates(
             prepared.segmenter, images, prepared.experiment.training,
             first=first, last=last, steps=steps, smoothing=smoothing,
         )  # fmt: skip
+        phased = bool(training.phases) and training.phases[0].learning_rate is not None
         rate = training.resolved_phases()[0].learning_rate
         assert rate is not None
         configured = rate[-1] if isinstance(rate, tuple) else rate
-        found.append(FoundRate(name, prepared.family, configured, sweep, suggest_rates(sweep)))
+        found.append(FoundRate(name, prepared.family, configured, phased, sweep, suggest_rates(sweep)))
     result = LrFindResult(found, plot, plot.with_suffix(".csv"))
     _write_table(result)
     write_lr_plot([_drawn(one) for one in found], plot)
@@ -145,7 +147,9 @@ def _names(names: list[str]) -> list[str]:
 
 
 def _setting(found: FoundRate) -> str:
-    return f"--set training.optimiser.learning_rate={found.recommended:.2g}"
+    assert found.recommended is not None
+    place = "optimiser.learning_rate" if not found.phased else "phases (learning_rate of the first)"
+    return f"set training.{place} to {found.recommended:.2g}"
 
 
 def _drawn(found: FoundRate) -> SweptModel:
@@ -156,8 +160,9 @@ def _drawn(found: FoundRate) -> SweptModel:
 def _write_table(result: LrFindResult) -> None:
     with replacing(result.table) as path, path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["experiment", "step", "learning_rate", "loss", "smoothed_loss"])
+        writer.writerow(["experiment", "step", "learning_rate", "loss", "loss_at_start", "smoothed_loss"])
         for one in result.found:
             sweep = one.sweep
-            for step, (rate, loss, smooth) in enumerate(zip(sweep.rates, sweep.losses, sweep.smoothed), start=1):
-                writer.writerow([one.name, step, f"{rate:.6g}", f"{loss:.6g}", f"{smooth:.6g}"])
+            columns = zip(sweep.rates, sweep.losses, sweep.at_start, sweep.smoothed)
+            for step, values in enumerate(columns, start=1):
+                writer.writerow([one.name, step, *(f"{value:.6g}" for value in values)])
