@@ -205,8 +205,9 @@ def find_region_file(source: Source, folder: Path | None, alone: bool) -> Path |
             for stem in stems:
                 name, _, inside = f"{stem.casefold()}{ending}".partition("/")
                 found = files.get(name)
-                if inside and found is not None and found.is_dir():
-                    found = next((file for file in sorted(found.iterdir()) if file.name.casefold() == inside), None)
+                if inside and found is not None:
+                    within = sorted(found.iterdir()) if found.is_dir() else []
+                    found = next((file for file in within if file.name.casefold() == inside), None)
                 if found is not None and found.is_file() and _is_meant(found):
                     return found
         if alone and LONE_REGIONS in files:
