@@ -241,3 +241,30 @@ def test_class_weights_as_numbers() -> None:
     assert class_weight_values(configured("binary", class_weights=(1, 2, 3))) == (1, 2, 3)
     with pytest.raises(ConfigError, match="without data"):
         class_weight_values(configured("softmax", class_weights="balanced"))
+
+
+@pytest.mark.parametrize("term", TERMS)
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_what_minimises_the_loss_is_the_truth(output: str, term: str) -> None:
+    config = configured(output, terms={term: 1.0})
+    _, targets = example(config)
+    targets = all_valid(targets)
+    logits = torch.zeros(2, config.channels_out, 7, 9, requires_grad=True)
+    optimiser = torch.optim.Adam([logits], lr=0.3)
+    for _ in range(60):
+        optimiser.zero_grad()
+        sum(dense_losses(logits, targets, config).values()).backward()
+        optimiser.step()
+    found = logits.detach()
+    if output == "binary":
+        assert ((found > 0) == targets["present"]).all()
+    elif output == "softmax":
+        assert (found.argmax(dim=1) == targets["labels"]).all()
+    elif output == "boundary":
+        assert (found[:, :3].argmax(dim=1) == targets["parts"]).all()
+    else:
+        assert ((found[:, 0] > 0) == targets["foreground"]).all()
+        assert (found[:, 1] - targets["distance"]).abs().max() < 0.3
+    if output in ("boundary", "distance"):
+        inside = targets["labels"] > 0
+        assert (found[:, -2:].argmax(dim=1) + 1 == targets["labels"])[inside].all()
