@@ -69,22 +69,25 @@ def block_slowly(x: Tensor, block: SwinBlock, rows: int, columns: int) -> Tensor
 
 @pytest.mark.parametrize("shift", [0, 1, 2, 3])
 @pytest.mark.parametrize("grid", [(4, 8), (9, 7), (3, 2), (1, 13)])
-@torch.no_grad()
-def test_a_block_as_token_by_token(grid: tuple[int, int], shift: int) -> None:
+@pytest.mark.parametrize("training", [False, True])
+def test_a_block_as_token_by_token(grid: tuple[int, int], shift: int, training: bool) -> None:
     block = seeded_block(shift)
     x = torch.randn(2, *grid, 8)
-    got = block(x)
+    with torch.set_grad_enabled(training):
+        got = block(x)
+    assert got.requires_grad == training
     for index in range(2):
         assert torch.allclose(got[index], block_slowly(x[index], block, *grid), atol=1e-5)
 
 
 @pytest.mark.parametrize("shift", [0, 2])
-@torch.no_grad()
-def test_padding_is_seen_by_no_token(shift: int) -> None:
+@pytest.mark.parametrize("training", [False, True])
+def test_padding_is_seen_by_no_token(shift: int, training: bool) -> None:
     block = seeded_block(shift)
     extents = ((9, 7), (5, 10), (1, 1))
     x = torch.randn(3, 10, 11, 8) * 10
-    got = block(x, extents)
+    with torch.set_grad_enabled(training):
+        got = block(x, extents)
     assert got.isfinite().all()
     for index, (rows, columns) in enumerate(extents):
         expected = block_slowly(x[index], block, rows, columns)[:rows, :columns]
