@@ -116,12 +116,15 @@ def test_on_disk_after_an_interruption(
     options: dict[str, Any] = {"device": "cpu", "precision": "float32", "tile": 64, "overlap": 32}
     predict_images(trained.folder, [image], tmp_path / "memory", **options)
     with monkeypatch.context() as patch:
-        patch.setattr(giant.ImageProgress, "clear", lambda self: None)
         # Broken off when the image has been prepared and before the first tile: going on uses what was kept.
         patch.setattr(giant.Predictor, "propose_to", _broken_off)
         with pytest.raises(KeyboardInterrupt):
             predict_images(trained.folder, [image], tmp_path / "disk", on_disk=True, **options)
-    predict_images(trained.folder, [image], tmp_path / "disk", on_disk=True, **options)
+    known: list[Any] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(giant, "prepare_image", lambda *a, **k: known.append(k["known"]) or prepare_image(*a, **k))
+        predict_images(trained.folder, [image], tmp_path / "disk", on_disk=True, **options)
+    assert [statistics.scale.size for statistics in known] == [3]
     found = tmp_path / "disk"
     tables = [sorted(p.name for p in folder.rglob("*.csv")) for folder in (found, tmp_path / "memory")]
     assert tables[0] == tables[1] != []
