@@ -139,7 +139,7 @@ def settings_of(initial: str, family: str | None = None) -> tuple[dict[str, Any]
         spec = load_model(initial).spec
         return {"family": spec.family, **spec.config}, spec
     models = KNOWN[initial].models if kind == "known" else {name: {} for name in _CHECKPOINT_FAMILIES}
-    chosen = family if family in models else next(iter(models))
+    chosen = family if family is not None and family in models else next(iter(models))
     return {"family": chosen, **models[chosen]}, None
 
 
