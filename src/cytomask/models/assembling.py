@@ -7,6 +7,7 @@ from abc import abstractmethod
 import numpy as np
 
 from cytomask.geometry.fate import KEPT
+from cytomask.geometry.resample import target_shape
 from cytomask.instances import Instances
 from cytomask.models.proposals import Proposals
 from cytomask.models.segmenter import Postprocess, Segmenter
@@ -77,9 +78,10 @@ class AssemblingSegmenter(Segmenter):
         """Put the pieces together, and make objects of the whole map."""
         if not len(proposals):
             return Instances.empty(shape, self.config.classes)
-        # No object lies where there is no piece.
+        # No object lies where there is no piece; a pixel more, since outlines are drawn between pixels.
         boxes = self.boxes(proposals)
-        y0, x0 = np.maximum(np.floor(boxes[:, :2].min(axis=0)), 0).astype(int).tolist()
-        y1, x1 = np.ceil(boxes[:, 2:].max(axis=0)).astype(int).tolist()
+        height, width = target_shape(shape, scale)
+        y0, x0 = np.maximum(np.floor(boxes[:, :2].min(axis=0)) - 1, 0).astype(int).tolist()
+        y1, x1 = np.minimum(np.ceil(boxes[:, 2:].max(axis=0)) + 1, (height, width)).astype(int).tolist()
         objects, points = self.assemble(proposals, postprocess, (y0, x0, max(y0, y1), max(x0, x1)), shape, scale)
         return objects.take(np.lexsort((points[:, 1], points[:, 0]))).renumbered()

@@ -14,6 +14,7 @@ from cytomask.models.segmenter import Segmenter
 FAMILIES: dict[str, tuple[str, str]] = {
     "star": ("cytomask.models.star.segmenter", "StarSegmenter"),
     "region": ("cytomask.models.region.segmenter", "RegionSegmenter"),
+    "dense": ("cytomask.models.dense.segmenter", "DenseSegmenter"),
 }
 
 

@@ -29,6 +29,7 @@ class ResNetUNetConfig(BaseModel):
 
     kind: Literal["resnet_unet"] = "resnet_unet"
     depth: Literal[18, 34, 50] = Field(34, description="layers of the encoder: ResNet-18, 34 or 50")
+    width: int = Field(64, ge=8, multiple_of=4, description="channels of the encoder's first stage; 64: ImageNet's")
     self_attention: bool = Field(False, description="a self-attention layer in the decoder (Zhang et al. 2019)")
     blur: bool = Field(False, description="blur after each pixel shuffle, against checkerboards (Sugawara et al. 2018)")
     image_shortcut: bool = Field(True, description="the raw image is joined to the features before the last layers")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from cytomask.models.dense.config import ResNetUNetConfig
 from cytomask.models.dense.unet_blocks import Residual, ShuffleUp, UpBlock, batch_norm, convolution, resized
@@ -37,17 +37,21 @@ class ResNetEncoder(nn.Module):
     [(64, 32, 16), (64, 16, 8), (128, 8, 4), (256, 4, 2), (512, 2, 1)]
     """
 
-    def __init__(self, depth: int, in_channels: int) -> None:
+    def __init__(self, depth: int, in_channels: int, width: int = 64) -> None:
         super().__init__()
         self.depth = depth
         block: type[BasicBlock] | type[Bottleneck] = Bottleneck if depth >= 50 else BasicBlock
-        whole = ResNet(block, list(_BLOCKS[depth]))
-        self.widths = (64, *(width * block.expansion for width in (64, 128, 256, 512)))
-        self.conv1, self.bn1 = whole.conv1, whole.bn1
-        if in_channels != 3:
-            self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
-            nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
-        self.layer1, self.layer2, self.layer3, self.layer4 = whole.layer1, whole.layer2, whole.layer3, whole.layer4
+        self.widths = (width, *(width * block.expansion << level for level in range(4)))
+        self.conv1 = nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        counts = _BLOCKS[depth]
+        self.layer1, self.layer2, self.layer3, self.layer4 = (
+            _stage(block, self.widths[level], width << level, counts[level], 1 if level == 0 else 2)
+            for level in range(4)
+        )
+        for part in self.modules():
+            if isinstance(part, nn.Conv2d):
+                nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
 
     @property
     def stages(self) -> tuple[nn.Sequential, ...]:
@@ -71,6 +75,18 @@ class ResNetEncoder(nn.Module):
             for k in range(blocks):
                 found += [(3, 2 if k == 0 and level > 0 else 1), *[(3, 1)] * (per_block - 1)]
         return found
+
+
+def _stage(
+    block: type[BasicBlock] | type[Bottleneck], inputs: int, planes: int, count: int, stride: int
+) -> nn.Sequential:
+    """A stage of torchvision's blocks, with its names."""
+    outputs = planes * block.expansion
+    shortcut = None
+    if stride != 1 or inputs != outputs:
+        shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+    rest = [block(outputs, planes) for _ in range(count - 1)]
+    return nn.Sequential(block(inputs, planes, stride, shortcut), *rest)
 
 
 class ResNetUNet(nn.Module):
@@ -109,7 +125,7 @@ class ResNetUNet(nn.Module):
     def __init__(self, config: ResNetUNetConfig, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.config = config
-        self.encoder = ResNetEncoder(config.depth, in_channels)
+        self.encoder = ResNetEncoder(config.depth, in_channels, config.width)
         *skips, width = self.encoder.widths
         self.norm = batch_norm(width)
         self.middle1 = convolution(width, 2 * width)
