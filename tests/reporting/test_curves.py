@@ -101,3 +101,24 @@ def test_matplotlib_is_loaded_when_needed_and_its_global_state_never() -> None:
         "assert 'matplotlib.figure' in sys.modules and 'matplotlib.pyplot' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_pixels_have_panels_of_their_own_and_phases_are_parted(tmp_path: Path) -> None:
+    epochs = 12
+    rise = np.linspace(0.2, 0.8, epochs)
+    rows = pd.DataFrame(
+        {
+            "train/loss": 2 - rise, "val/loss": 2.2 - rise, "val/score": rise / 2, "val/iou": rise,
+            "val/iou_cell": rise / 2, "val/pixel_accuracy": 0.9 * rise, "val/background_accuracy": 0.95 * rise,
+            "val/object_accuracy": rise, "learning_rate": [1e-4] * 5 + [5e-5] * 7,
+            "learning_rate_first_layers": [1e-4] * 5 + [1e-6] * 7, "phase": [1] * 5 + [2] * 7,
+        }
+    )  # fmt: skip
+    whole, _, rate, quality, overlap, accuracy = draw_curves(rows).axes
+    labels = [[text.get_text() for text in p.get_legend().get_texts()] for p in (overlap, accuracy, rate)]
+    assert labels == [["all objects", "cell"], ["background", "object", "all pixels"], ["last layers", "first layers"]]
+    assert quality.lines[0].get_label() == "score"
+    assert quality.get_title() == "validation: best score 0.400 after epoch 12"
+    # The second phase begins with the sixth epoch.
+    assert list(whole.lines[-1].get_xdata()) == [5.5, 5.5]
+    assert whole.get_xlim()[1] > epochs

@@ -15,6 +15,7 @@ from cytomask.models.bundle import load_bundle, read_spec
 from cytomask.workflows.generated import generate_field, write_generated_dataset
 from cytomask.workflows.model import load
 from cytomask.workflows.train import TrainResult, train_experiment
+from cytomask.workflows.train_preparation import Prepared
 from cytomask.workflows.tune import tune_model
 
 SETTINGS = [
@@ -147,3 +148,18 @@ def test_a_patch_size_that_does_not_fit_the_network(data: Path, tmp_path: Path) 
 def test_a_generated_data_set_is_found_whole(data: Path) -> None:
     dataset = open_dataset(data)
     assert [len(dataset.split(name)) for name in ("train", "val", "test")] == [8, 3, 2]
+
+
+def test_ctrl_c_before_the_end_of_the_first_epoch_is_told(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(prepared: Prepared) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Prepared, "held_out", interrupted)
+    result = train_experiment("demo", data=data, overrides=SETTINGS, out=tmp_path / "run")
+    assert result.interrupted
+    assert result.lines() == [
+        "stopped before the first epoch was whole, so nothing is kept of it; "
+        f"go on with: cytomask train {tmp_path / 'run'} --resume"
+    ]

@@ -68,10 +68,10 @@ def read_curves(table: str | Path) -> pd.DataFrame:
 def draw_curves(rows: pd.DataFrame) -> Figure:
     """Draw a training's table, as :func:`read_curves` gives it.
 
-    Four panels: the whole loss, its terms, validation metrics (the best epoch of ``val/score`` is marked), and the
-    learning rate; training in full, validation in dashed lines. An axis is logarithmic where values of several
-    magnitudes occur and all are positive, never for validation metrics. Epochs are counted from 1, as people are told
-    them.
+    Panels: the whole loss, its terms, validation metrics (the best epoch of ``val/score`` is marked), and the
+    learning rate; where there are figures of pixels, also their IoU and their accuracies. Training is drawn in full,
+    validation in dashed lines; dotted ones part the phases. An axis is logarithmic where values of several magnitudes
+    occur and all are positive, never for validation metrics. Epochs are counted from 1, as people are told them.
 
     Examples
     --------
@@ -87,10 +87,26 @@ def draw_curves(rows: pd.DataFrame) -> Figure:
     trained = [name.removeprefix("train/") for name in names if name.startswith("train/")]
     validated = [name.removeprefix("val/") for name in names if name.startswith("val/")]
     metrics = sorted((n for n in validated if n not in ("loss", *trained)), key=lambda n: (n != "score", n))
+    overlaps = [n for n in metrics if n == "iou" or n.startswith("iou_")]
+    accuracies = [n for n in metrics if n.endswith("_accuracy")]
+    pixels = bool(overlaps or accuracies)
+    metrics = [n for n in metrics if n not in (*overlaps, *accuracies)]
 
-    figure = Figure(figsize=(11, 7), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(15 if pixels else 11, 7), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    whole, parts, quality, rate = figure.subplots(2, 2).flat
+    panels = list(figure.subplots(2, 3 if pixels else 2).flat)
+    whole, parts, quality, rate = (
+        panels[:2] + panels[-2:] if not pixels else (panels[0], panels[1], panels[3], panels[2])
+    )
+    if pixels:
+        for panel, names_of_panel, title in (
+            (panels[4], overlaps, "validation: IoU of pixels"),
+            (panels[5], accuracies, "validation: share of pixels that are right"),
+        ):
+            for k, name in enumerate(names_of_panel):
+                label = name.removesuffix("_accuracy").replace("pixel", "all pixels").replace("iou_", "")
+                _line(panel, rows[f"val/{name}"], "all objects" if name == "iou" else label, k, "-")
+            _finish(panel, rows, title, linear=True)
     _losses(whole, rows, ["loss"])
     _finish(whole, rows, "loss")
     _losses(parts, rows, [name for name in trained if name != "loss"])
@@ -106,8 +122,16 @@ def draw_curves(rows: pd.DataFrame) -> Figure:
         title = f"validation: best score {score:.3f} after epoch {epoch:.0f}"
     _finish(quality, rows, title, linear=True)
     if "learning_rate" in names:
-        _line(rate, rows["learning_rate"], "", 0, "-")
+        spread = "learning_rate_first_layers" in names
+        _line(rate, rows["learning_rate"], "last layers" if spread else "", 0, "-")
+        if spread:
+            _line(rate, rows["learning_rate_first_layers"], "first layers", 1, "-")
     _finish(rate, rows, "learning rate", from_zero=True)
+    if "phase" in names:
+        begins = rows.index[rows["phase"].diff() > 0]
+        for panel in panels:
+            for epoch in begins if panel.lines else ():
+                panel.axvline(float(epoch) + 0.5, color="0.6", linewidth=1, linestyle=":", zorder=1)
     return figure
 
 

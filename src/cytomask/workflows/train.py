@@ -47,7 +47,9 @@ class TrainResult:
     def lines(self) -> list[str]:
         """The result for people."""
         if self.interrupted:
-            return [f"stopped; go on with: cytomask train {self.folder} --resume"]
+            begun = (self.folder / CHECKPOINTS / LAST).is_file()
+            told = "stopped" if begun else "stopped before the first epoch was whole, so nothing is kept of it"
+            return [f"{told}; go on with: cytomask train {self.folder} --resume"]
         assert self.fit is not None
         epochs = "1 epoch" if self.fit.epochs == 1 else f"{self.fit.epochs} epochs"
         lines = [f"trained {epochs} in {self.minutes:.1f} min"]
@@ -129,8 +131,8 @@ def train_experiment(
         )
 
     result = TrainResult(folder, reasons=prepared.reasons)
-    held_out = prepared.held_out()
     try:
+        held_out = prepared.held_out()
         result.fit = fit(
             segmenter,
             prepared.images(),
@@ -142,7 +144,7 @@ def train_experiment(
             figures=partial(pixel_summary, classes=segmenter.config.classes),
             resume=begun,
         )
-    except Interrupted:
+    except (Interrupted, KeyboardInterrupt):
         result.interrupted = True
         return result
     finally:
