@@ -16,7 +16,7 @@ import yaml
 from PIL import Image as Picture
 
 from cytomask.__main__ import main
-from cytomask.models.bundle import SPEC_NAME, WEIGHTS_NAME, Bundle, ModelSpec, save_bundle
+from cytomask.models.bundle import SPEC_NAME, WEIGHTS_NAME, Bundle, ModelSpec, load_bundle, save_bundle
 from cytomask.models.registry import build_segmenter
 
 CONFIG = {
@@ -200,3 +200,14 @@ def test_a_model_is_packed_and_unpacked(tmp_path: Path, model: Path) -> None:
     assert main(["models", "import", str(packed), str(tmp_path / "again")]) == 0
     assert main(["models", "show", str(tmp_path / "again")]) == 0
     assert main(["models", "export", str(model), str(packed)]) == 2
+
+
+def test_a_model_is_packed_in_half_precision(tmp_path: Path, model: Path) -> None:
+    whole, packed = tmp_path / "whole.zip", tmp_path / "half.zip"
+    assert main(["models", "export", str(model), str(whole)]) == 0
+    assert main(["models", "export", str(model), str(packed), "--half"]) == 0
+    assert packed.stat().st_size < 0.65 * whole.stat().st_size
+    one, other = (load_bundle(path).segmenter.state_dict() for path in (model, packed))
+    for name, tensor in one.items():
+        assert other[name].dtype == tensor.dtype
+        assert torch.allclose(other[name], tensor, rtol=1e-3, atol=1e-6)

@@ -45,11 +45,14 @@ def show_model(model: Annotated[str, typer.Argument(help="A name, a bundle, or a
 def export_model(
     model: Annotated[str, typer.Argument(help="A name, a bundle, or a run's folder.")],
     target: Annotated[Path, typer.Argument(help="The zip file to write.")],
+    half: Annotated[
+        bool, typer.Option("--half", help="Keep weights in half precision: half the size, nearly the same results.")
+    ] = False,
 ) -> None:
     """Pack a model into one zip file."""
     from cytomask.workflows.models import export_bundle
 
-    typer.echo(f"wrote {export_bundle(model, target)}")
+    typer.echo(f"wrote {export_bundle(model, target, half=half)}")
 
 
 @app.command("import")

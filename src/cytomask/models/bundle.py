@@ -98,7 +98,7 @@ class Bundle:
         return self.segmenter.postprocess_class.model_validate(self.spec.postprocess)
 
 
-def save_bundle(bundle: Bundle, folder: str | Path, card: str | None = None) -> Path:
+def save_bundle(bundle: Bundle, folder: str | Path, card: str | None = None, *, half: bool = False) -> Path:
     """Write a bundle into a folder; an existing bundle there is replaced file by file, each atomically.
 
     Parameters
@@ -109,9 +109,14 @@ def save_bundle(bundle: Bundle, folder: str | Path, card: str | None = None) -> 
         Where to.
     card
         Text of a model card, written as ``README.md``.
+    half
+        Keep weights in half precision, in half the space; networks compute as before.
     """
     target = output_folder(folder)
     state = {name: t.detach().cpu().contiguous() for name, t in bundle.segmenter.state_dict().items()}
+    if half:
+        limit = torch.finfo(torch.float16).max
+        state = {n: t.clamp(-limit, limit).half() if t.is_floating_point() else t for n, t in state.items()}
     data = save_tensors(state)
     spec = bundle.spec.model_copy(update={"weights_sha256": hashlib.sha256(data).hexdigest()})
     with replacing(target / WEIGHTS_NAME) as path:

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from cytomask.errors import BundleError, OutputError
-from cytomask.models.bundle import SPEC_NAME, Bundle, load_bundle, read_spec, spec_to_yaml, unzip_bundle, zip_bundle
+from cytomask.models.bundle import (
+    CARD_NAME,
+    SPEC_NAME,
+    Bundle,
+    load_bundle,
+    read_spec,
+    save_bundle,
+    spec_to_yaml,
+    unzip_bundle,
+    zip_bundle,
+)
 
 SHIPPED = Path(__file__).resolve().parents[1] / "models" / "shipped"
 #: Where a training run keeps its bundle.
@@ -64,15 +75,20 @@ def describe_model(model: str | Path) -> str:
     return f"# {path}\n{spec_to_yaml(read_spec(path))}".rstrip()
 
 
-def export_bundle(model: str | Path, target: str | Path) -> Path:
-    """Pack a model into one zip, which must not exist yet."""
+def export_bundle(model: str | Path, target: str | Path, *, half: bool = False) -> Path:
+    """Pack a model into one zip, which must not exist yet; ``half`` keeps its weights in half precision."""
     path, target = find_model(model), Path(target)
     if target.exists():
         raise OutputError("the file exists already", where=target, fix="name another file, or remove it")
     if path.is_file():
         raise BundleError("the model is packed already", where=path)
-    load_bundle(path)  # what is handed on must work
-    return zip_bundle(path, target)
+    bundle = load_bundle(path)  # what is handed on must work
+    if not half:
+        return zip_bundle(path, target)
+    card = path / CARD_NAME
+    with TemporaryDirectory() as folder:
+        text = card.read_text(encoding="utf-8") if card.is_file() else None
+        return zip_bundle(save_bundle(bundle, folder, text, half=True), target)
 
 
 def import_bundle(source: str | Path, folder: str | Path) -> Path:
