@@ -90,9 +90,8 @@ def preview_augmentation(
     for option, value, most in limits:
         if not 1 <= value <= most:
             raise ConfigError("a number is out of its range", where=option, found=value, expected=f"1 to {most}")
-    settings = experiment_on(experiment, data, overrides)
-    if seed is not None:
-        settings.training.seed = seed
+    seeded = [] if seed is None else [f"training.seed={seed}"]
+    settings = experiment_on(experiment, data, [*overrides, *seeded])
     dataset = open_data(settings)
     train = dataset.split(settings.data.train)
     if not train:
