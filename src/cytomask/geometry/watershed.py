@@ -141,11 +141,14 @@ def shape_seeds(mask: npt.NDArray[np.bool_], min_ratio: float) -> npt.NDArray[np
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _steps_of(level, low, high, steps):  # type: ignore[no-untyped-def]
+def _steps_of(level, mask, low, high, steps):  # type: ignore[no-untyped-def]
+    """Each level's step; nothing in particular outside the mask."""
     out = np.empty(level.shape, np.uint16)
     scale = steps / (high - low)
     for y in range(level.shape[0]):
         for x in range(level.shape[1]):
+            if not mask[y, x]:
+                continue
             value = (level[y, x] - low) * scale
             if value < 0:
                 out[y, x] = 0
@@ -171,7 +174,7 @@ def _lowest(word):  # type: ignore[no-untyped-def]
 def _flood(level, seeds, mask, low, high, steps):  # type: ignore[no-untyped-def]
     """Flood with one first-in-first-out queue per step: a chain of pixels, and one bit where it is not empty."""
     height, width = mask.shape
-    quantised = _steps_of(level, low, high, steps)
+    quantised = _steps_of(level, mask, low, high, steps)
     out = np.zeros((height, width), np.int32)
     chain = np.empty(height * width, np.int64)
     first = np.full(steps, -1, np.int64)
