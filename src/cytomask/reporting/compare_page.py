@@ -94,13 +94,20 @@ def _top(table: Mapping[str, Any], grade: str) -> Html:
         shown = "–" if value is None or math.isnan(value) else f"{value:.3f}"
         tiles.append(tile(shown, element("bdi", model["name"]), join(told)))
     label = {"fine": "clear", "note": "open", "warning": "careful"}[grade]
+    # Of too few images the lead tells already.
     said = {
         "fine": "The best model is better than the next by more than chance.",
-        "note": "The two best cannot be told apart on these images.",
-        "warning": "These images are too few to tell models apart.",
-    }[grade]
+        "note": "The two best cannot be told apart on these images." if len(models) > 1 else None,
+    }.get(grade)
     notices = [element("p", f"{notice[:1].upper()}{notice[1:]}.") for notice in table["notices"]]
-    box = element("div", badge(grade, label), element("div", element("p", said), *notices), class_=f"verdict {grade}")
+    if grade == "warning" and not notices:
+        notices = [element("p", "Models have no image in common.")]
+    box = element(
+        "div",
+        badge(grade, label),
+        element("div", element("p", said) if said else None, *notices),
+        class_=f"verdict {grade}",
+    )
     facts = [
         element("dt", "Data"), element("dd", element("code", element("bdi", table["data"]))),
         *((element("dt", "Split"), element("dd", element("code", table["split"]))) if table["split"] else ()),

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from cytomask.reporting.error_overlay import Grid, lay_over, side_layer
+from cytomask.reporting.error_overlay import TRUTH_KINDS, Grid, lay_over, side_layer
 from cytomask.reporting.evaluation_pictures import EvaluationPicture
 from cytomask.reporting.markup import Html, element, join
 from cytomask.reporting.page_pictures import PictureBudget, picture_figure
 
+HIT = TRUTH_KINDS.index("hit")
 #: Longer side of a picture, in pixels.
-_SIDE = 640
-#: Of a larger image only a part is shown: side of that part, in pixels.
-_PART = 640
+_SIDE = 720
+#: Of a larger image only a part is shown, so that outlines can be told apart: its rows and columns.
+_PART = (270, 360)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +46,9 @@ def side_by_side(one: Disagreement, title: str, place: int, budget: PictureBudge
     grid = Grid.fitting(shown[0].truth.shape, _SIDE, most=4)
     ground = shown[0].ground(grid)
     group = f"disagree-{place}"
-    drawn = [
-        ("Truth", f"{len(shown[0].truth)} objects", lay_over(ground, side_layer(shown[0].truth, "truth", grid=grid)))
-    ]
+    truth = shown[0].truth
+    drawn = [("Image", "", ground)] if shown[0].image is not None else []
+    drawn.append(("Truth", f"{len(truth)} objects", lay_over(ground, side_layer(truth, "truth", grid=grid))))
     for name, score, picture in zip(one.models, one.scores, shown):
         drawn.append((name, f"{title} {score:.2f}", lay_over(ground, picture.errors(grid))))
     figures = []
@@ -72,18 +73,24 @@ def common_window(pictures: Sequence[EvaluationPicture]) -> tuple[int, int, int,
     It is the one in which the models' numbers of objects that were found differ most.
     """
     height, width = pictures[0].truth.shape
-    if max(height, width) <= 2 * _PART:
+    rows, columns = min(_PART[0], height), min(_PART[1], width)
+    if height * width <= 2 * _PART[0] * _PART[1]:
         return None
     best, most = (0, 0), -1
-    for y0 in range(0, max(1, height - _PART // 2), _PART // 2):
-        for x0 in range(0, max(1, width - _PART // 2), _PART // 2):
+    for y0 in _steps(height, rows):
+        for x0 in _steps(width, columns):
             found = []
             for picture in pictures:
-                windows = picture.truth.windows[picture.truth_kinds == 0]
+                windows = picture.truth.windows[picture.truth_kinds == HIT]
                 middle = (windows[:, :2] + windows[:, 2:]) / 2
-                inside = (middle >= (y0, x0)) & (middle < (y0 + _PART, x0 + _PART))
+                inside = (middle >= (y0, x0)) & (middle < (y0 + rows, x0 + columns))
                 found.append(int(inside.all(axis=1).sum()))
             if max(found) - min(found) > most:
                 best, most = (y0, x0), max(found) - min(found)
-    y0, x0 = min(best[0], max(0, height - _PART)), min(best[1], max(0, width - _PART))
-    return y0, x0, min(y0 + _PART, height), min(x0 + _PART, width)
+    y0, x0 = best
+    return y0, x0, y0 + rows, x0 + columns
+
+
+def _steps(length: int, part: int) -> list[int]:
+    """Where parts begin that overlap by half; the last ends with the image."""
+    return [*range(0, length - part, max(1, part // 2)), length - part]

@@ -40,8 +40,11 @@ def leaderboard(told: Mapping[str, Any]) -> Html:
         note = model["family"] or model["kind"]
         rows.append(Interval(model["name"], model["figures"][rank_by], low, high, note))
     title = str(told["figures"][rank_by])
-    chart = interval_chart(rows, title=title, x_label=title)
-    names = [name for name in told["figures"] if any(m["figures"].get(name) is not None for m in models)]
+    ends = [end for row in rows for end in (row.value, row.high) if end is not None]
+    top = min(1.0, math.ceil(10 * max([*ends, 0.05]) + 0.2) / 10)
+    chart = interval_chart(rows, title=title, x_label=title, x_range=(0.0, top))
+    order = [rank_by, *(name for name in told["figures"] if name != rank_by)]
+    names = [name for name in order if any(m["figures"].get(name) is not None for m in models)]
     columns = [
         Column("", number=True),
         Column("model"),
@@ -102,7 +105,7 @@ def pairs(told: Mapping[str, Any]) -> Html | None:
         head_column=False,
     )
     more = element("details", element("summary", "All figures of all pairs"), every)
-    return join([matrix, element("p", meaning, class_="muted"), more])
+    return join([matrix, element("p", meaning, class_="muted under"), more])
 
 
 def _pair_cell(pair: Mapping[str, Any]) -> Cell:
@@ -215,7 +218,7 @@ def costs(told: Mapping[str, Any]) -> Html | None:
         return None
     columns = [Column("model"), Column("family"), *(Column(title, number=True) for _, title in known)]
     rows = [
-        [Cell(_name(m["name"]), m["name"]), Cell(m["family"] or "–")]
+        [Cell(element("bdi", m["name"]), m["name"]), Cell(m["family"] or "–")]
         + [Cell(cost_text(key, m[key]), m[key] if m[key] is not None else math.nan) for key, _ in known]
         for m in models
     ]
@@ -224,7 +227,7 @@ def costs(told: Mapping[str, Any]) -> Html | None:
         "not counted either. Memory: the most that a process of its own had (resident, Python and PyTorch included) "
         "while it predicted the largest image; memory of a GPU is not in it."
     )
-    return join([table(columns, rows, caption="What each model costs"), element("p", how, class_="muted")])
+    return join([table(columns, rows, caption="What each model costs"), element("p", how, class_="muted under")])
 
 
 def training(told: Mapping[str, Any]) -> Html | None:
@@ -255,7 +258,7 @@ def training(told: Mapping[str, Any]) -> Html | None:
         return None
     note = "Losses of different families mean different things: only the score can be compared between them."
     cards = element("div", *(element("div", chart, class_="card") for chart in charts), class_="columns")
-    return join([cards, element("p", note, class_="muted")])
+    return join([cards, element("p", note, class_="muted under")])
 
 
 def _known(values: Sequence[float | None] | None) -> list[float]:

@@ -48,7 +48,7 @@ def write_comparison(
             return together.enter_context(replacing(folder / name))
 
         text = json.dumps(table, indent=1, ensure_ascii=False, allow_nan=False)
-        into(ALL_NAME).write_text(text + "\n", encoding="utf-8")
+        into(ALL_NAME).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
         into(BOARD_NAME).write_text(leaderboard_markdown(table), encoding="utf-8")
         write_table(into(BOARD_TABLE), leaderboard_rows(table))
         write_table(into(PAIRS_TABLE), pair_rows(table))
@@ -90,7 +90,7 @@ def pair_rows(table: Mapping[str, Any]) -> list[dict[str, Any]]:
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows as CSV; what is not known stays empty."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="", errors="surrogateescape") as file:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
         for row in rows:
