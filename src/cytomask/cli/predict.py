@@ -23,7 +23,7 @@ def predict(
     save: Annotated[
         str,
         typer.Option(
-            help="What to write, comma-separated: labels, overlay, table, rois, class-masks, coco, "
+            help="What to write, comma-separated: labels, overlay, table, rois, class-masks, probabilities, coco, "
             "recognized-objects, charts, submission."
         ),
     ] = "labels,overlay,table,coco",

@@ -58,6 +58,10 @@ class AssemblingSegmenter(Segmenter):
     ) -> np.ndarray:
         """Which pixels of a window may belong to an object: bool ``(Y, X)``; connected ones are a group."""
 
+    @abstractmethod
+    def probabilities(self, proposals: Proposals, window: tuple[int, int, int, int]) -> np.ndarray:
+        """How likely the pixels of a window belong to objects of each class: float32 ``(classes, Y, X)``."""
+
     def settle(
         self,
         proposals: Proposals,

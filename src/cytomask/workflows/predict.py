@@ -23,6 +23,7 @@ from cytomask.models.bundle import Bundle
 from cytomask.models.segmenter import Postprocess
 from cytomask.output import output_folder, replacing
 from cytomask.prediction.predictor import Predictor
+from cytomask.prediction.probabilities import assembling, probability_maps
 from cytomask.progress import say, track, warn
 from cytomask.reporting.overlay import OverlayStyle
 from cytomask.workflows.coco_results import coco_lines, join_lines, split_lines, write_lines
@@ -139,6 +140,13 @@ def predict_images(
     tiling: dict[str, Any] = {"tile": tile, "overlap": overlap, "batch_size": batch_size}
     if blend is not None:
         tiling["blend"] = blend
+    if "probabilities" in save:
+        assembling(bundle.segmenter)
+        if on_disk or (combine is not None and combine.active):
+            raise ConfigError(
+                "probabilities of pixels are written of one model, in memory", where="--save", found="probabilities",
+                fix="leave probabilities out, or --on-disk, --with, --augment and --scales",
+            )  # fmt: skip
     if on_disk:
         check_told_by_parts(postprocess)
     predictor = Predictor.from_bundle(bundle, device=device, precision=precision, **tiling)
@@ -245,6 +253,12 @@ class _Job:
                 where=path, found=f"{image.height} x {image.width} pixels",
                 fix="use --in-memory if there is memory for it, or one model without --augment and --scales",
             )  # fmt: skip
+        if on_disk and "probabilities" in self.plan.save:
+            raise ImageError(
+                "probabilities of pixels are written in memory, and this image would be worked through on disk",
+                where=path, found=f"{image.height} x {image.width} pixels",
+                fix="use --in-memory if there is memory for it, or leave probabilities out of --save",
+            )  # fmt: skip
         if on_disk:
             try:
                 check_told_by_parts(self.postprocess)
@@ -267,9 +281,9 @@ class _Job:
             )  # fmt: skip
             counts, scale, told = found.counts, found.scale, (*found.told, "worked through on disk")
         else:
-            instances, scale, told = self._find(image)
+            instances, scale, told, probabilities = self._find(image)
             counts = count_classes(instances)
-            self.plan.write(name, instances, image, self.channels)
+            self.plan.write(name, instances, image, self.channels, probabilities)
             progress.begin()
             if self.plan.lines:
                 write_lines(progress.folder / COCO_LINES_NAME, coco_lines(instances, number, path.name))
@@ -282,15 +296,21 @@ class _Job:
         progress.write("result", result.to_json(number, self.plan.folder))
         return result
 
-    def _find(self, image: Image) -> tuple[Instances, tuple[float, float], tuple[str, ...]]:
-        """Find the objects in memory; also the scale, and what was done."""
+    def _find(self, image: Image) -> tuple[Instances, tuple[float, float], tuple[str, ...], np.ndarray | None]:
+        """Find the objects in memory; also the scale, what was done, and the probabilities of pixels if wanted."""
         if self.together is not None:
             found = self.together.ensemble.find(image, diameter=self.diameter, channels=self.channels)
-            return found.instances, found.scale, found.told
-        prepared = self.predictor.prepare(
+            return found.instances, found.scale, found.told, None
+        predictor = self.predictor
+        prepared = predictor.prepare(
             image, diameter=self.diameter, channels=self.channels, postprocess=self.postprocess
         )
-        return self.predictor.segment(prepared, self.postprocess), prepared.scale, prepared.told
+        if "probabilities" not in self.plan.save:
+            return predictor.segment(prepared, self.postprocess), prepared.scale, prepared.told, None
+        segmenter = assembling(predictor.segmenter)
+        pieces = predictor.propose(prepared, self.postprocess.model_copy(update={"score_threshold": 0.0}))
+        instances = segmenter.resolve(pieces, self.postprocess, prepared.native_shape, prepared.scale)
+        return instances, prepared.scale, prepared.told, probability_maps(segmenter, pieces, prepared)
 
 
 def _refuse_on_disk(on_disk: bool | None) -> None:

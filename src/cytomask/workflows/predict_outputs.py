@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from cytomask.errors import ConfigError
 from cytomask.formats.annotations.imagej_files import write_regions
 from cytomask.formats.label_images import write_labels
+from cytomask.formats.ome_tiff import write_ome_tiff
 from cytomask.image import Image
 from cytomask.instances import Instances
 from cytomask.measuring.table import measure, write_table
@@ -23,6 +26,7 @@ OUTPUTS = {
     "overlay": "NAME_overlay.png",
     "table": "NAME_objects.csv",
     "rois": "NAME_rois.zip",
+    "probabilities": "NAME_probabilities.ome.tif",
     "class-masks": "class_masks/NAME_CLASS_mask.png",
 }
 #: What can be written for all images together, and the files' names.
@@ -133,7 +137,14 @@ class Outputs:
         ]
         return [*of_images, self.folder / RECORD_NAME, *self.shared()]
 
-    def write(self, name: str, instances: Instances, image: Image, channels: Sequence[str | int] | None) -> None:
+    def write(
+        self,
+        name: str,
+        instances: Instances,
+        image: Image,
+        channels: Sequence[str | int] | None,
+        probabilities: np.ndarray | None = None,
+    ) -> None:
         """Write what is wanted of one image; large arrays live only as long as their file is written."""
         files = self.of_image(name)
         if "labels" in files:
@@ -145,5 +156,9 @@ class Outputs:
         if "rois" in files:
             with replacing(files["rois"]) as temporary:
                 write_regions(temporary, instances, instances.class_names)
+        if "probabilities" in files and probabilities is not None:
+            names = instances.class_names
+            maps = Image.from_array(probabilities, axes="CYX", channels=list(names), pixel_size=image.pixel_size)
+            write_ome_tiff(files["probabilities"], maps)
         if "class-masks" in self.save:
             write_class_masks(self.folder, self.class_names[name], instances, image.pixel_size)

@@ -161,6 +161,12 @@ class DenseSegmenter(AssemblingSegmenter):
             points.append(found.points[part.ids - 1] + (y0, x0))
         return Instances.concatenate(parts), np.concatenate(points).astype(np.float32)
 
+    def probabilities(self, proposals: Proposals, window: tuple[int, int, int, int]) -> np.ndarray:
+        maps = self.maps(proposals, window).astype(np.float32)
+        if self.config.output in ("binary", "softmax"):
+            return maps
+        return maps[:1] * maps[2:] if len(maps) > 2 else maps[:1]
+
     def foreground(
         self, proposals: Proposals, postprocess: Postprocess, window: tuple[int, int, int, int]
     ) -> np.ndarray:
