@@ -38,7 +38,7 @@ def suggest_rates(sweep: Sweep) -> list[Suggestion]:
     >>> rates = 10.0 ** np.arange(-6, 1)
     >>> losses = np.array([1.0, 1.0, 0.9, 0.5, 0.4, 0.6, 1.5])
     >>> [(s.rule, float(s.rate)) for s in suggest_rates(Sweep(rates, losses, losses, losses, "range"))]
-    [('steepest descent', 0.0001), ('a tenth of the minimum', 0.001), ('valley', 0.0001)]
+    [('steepest descent', 0.0001), ('a tenth of the minimum', 0.001), ('valley', 0.001)]
     """
     losses, rates = sweep.smoothed, sweep.rates
     best = int(np.argmin(losses))
