@@ -124,4 +124,4 @@ def _disagreements(table: Mapping[str, Any], pictures: Sequence[Disagreement]) -
     if not cards:
         return None
     legend = of.kinds_legend(list(KINDS))
-    return join([legend, *cards, left_out_note(budget)])
+    return join([legend, element("div", *cards, class_="under"), left_out_note(budget)])

@@ -52,12 +52,12 @@ def side_by_side(one: Disagreement, title: str, place: int, budget: PictureBudge
     for name, score, picture in zip(one.models, one.scores, shown):
         drawn.append((name, f"{title} {score:.2f}", lay_over(ground, picture.errors(grid))))
     figures = []
-    for name, told, picture in drawn:
-        source = budget.photo(picture)
+    for name, told, pixels in drawn:
+        source = budget.photo(pixels)
         if source is None:
             return None
         caption = join([element("b", element("bdi", name)), f" {told}"])
-        size = (picture.shape[0], picture.shape[1])
+        size = (pixels.shape[0], pixels.shape[1])
         figures.append(picture_figure(source, size, f"{name} on {one.name}: {told}", caption, group=group))
     where = None
     if window is not None:

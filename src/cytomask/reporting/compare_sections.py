@@ -41,7 +41,7 @@ def leaderboard(told: Mapping[str, Any]) -> Html:
         rows.append(Interval(model["name"], model["figures"][rank_by], low, high, note))
     title = str(told["figures"][rank_by])
     ends = [end for row in rows for end in (row.value, row.high) if end is not None]
-    top = min(1.0, math.ceil(10 * max([*ends, 0.05]) + 0.2) / 10)
+    top = min(1.0, math.ceil(10 * max([*ends, 0.05])) / 10)
     chart = interval_chart(rows, title=title, x_label=title, x_range=(0.0, top))
     order = [rank_by, *(name for name in told["figures"] if name != rank_by)]
     names = [name for name in order if any(m["figures"].get(name) is not None for m in models)]
@@ -55,7 +55,12 @@ def leaderboard(told: Mapping[str, Any]) -> Html:
     for rank, model in enumerate(models, start=1):
         cells = [_figure_cell(model, name) for name in names]
         lines.append(
-            [number_cell(rank), Cell(_name(model["name"]), model["name"]), *cells, number_cell(model["n_images"])]
+            [
+                number_cell(rank),
+                Cell(element("bdi", model["name"]), model["name"]),
+                *cells,
+                number_cell(model["n_images"]),
+            ]
         )
     board = table(columns, lines, caption="All figures of all models", head_column=False)
     return join([element("div", chart, class_="card"), element("div", board, class_="under")])
@@ -143,7 +148,13 @@ def error_kinds(told: Mapping[str, Any]) -> Html | None:
         rows.append([Cell(_name(model["name"]), model["name"]), *(number_cell(both.get(kind)) for kind in kinds)])
     counts_table = table(columns, rows, caption="Objects by what became of them; not real: predicted ones")
     legend = kinds_legend([kind for kind in KINDS if kind in seen])
-    return join([element("div", *cards, class_="columns even"), legend, element("div", counts_table, class_="under")])
+    return join(
+        [
+            element("div", *cards, class_="columns even"),
+            element("div", legend, class_="under"),
+            element("div", counts_table, class_="under"),
+        ]
+    )
 
 
 def by_size(told: Mapping[str, Any]) -> Html | None:

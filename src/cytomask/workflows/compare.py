@@ -350,7 +350,7 @@ def training_curve(run: Path | None) -> dict[str, list[float]] | None:
 
     rows = read_curves(run / EPOCHS_NAME)
     chosen = [name for name in ("val/score", "train/loss", "val/loss") if name in rows]
-    return plain({"epoch": (rows.index + 1).tolist(), **{name: rows[name].tolist() for name in chosen}})  # type: ignore[no-any-return]
+    return plain({"epoch": (rows.index + 1).tolist(), **{name: rows[name].tolist() for name in chosen}})
 
 
 def _rows(done: Sequence[Compared], rank_by: str) -> list[dict[str, Any]]:

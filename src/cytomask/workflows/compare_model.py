@@ -183,9 +183,11 @@ def _keep(found: Instances, target: Path) -> None:
 
 def _kept(path: Path) -> Instances:
     with np.load(path, allow_pickle=False) as file:
-        shape, names = file["shape"].tolist(), tuple(file["class_names"].tolist())
-        columns = ("windows", "bits", "offsets", "boxes", "classes", "scores", "ids")
-        return Instances((shape[0], shape[1]), *(file[name] for name in columns), names)
+        shape = file["shape"].tolist()
+        return Instances(
+            (shape[0], shape[1]), file["windows"], file["bits"], file["offsets"], file["boxes"], file["classes"],
+            file["scores"], file["ids"], tuple(file["class_names"].tolist()),
+        )  # fmt: skip
 
 
 # Memory
