@@ -117,9 +117,9 @@ def maps_of(segmenter: DenseSegmenter, image: Image, **settings: int | None) -> 
 
 
 def test_a_tiled_unet_sees_what_the_whole_sees(unet: DenseSegmenter) -> None:
-    image = picture(200, 1000)
-    whole, tiled = (maps_of(unet, image, tile=tile) for tile in (1024, 160))
-    assert len(predictor(unet, tile=160).tiles((200, 1000))) > 6
+    image = picture(64, 1000)
+    whole, tiled = (maps_of(unet, image, tile=tile) for tile in (1024, 224))
+    assert len(predictor(unet, tile=224).tiles((64, 1000))) > 4
     assert np.abs(whole - tiled).max() <= 1e-3
     assert whole.std() > 1e-3
 
@@ -128,23 +128,21 @@ def test_a_tiled_swin_unet_sees_what_the_whole_sees() -> None:
     torch.manual_seed(0)
     swin: DenseSegmenter = build_segmenter("dense", SWIN).eval()  # type: ignore[assignment]
     assert swin.alignment == 64
-    image = picture(150, 1100)
-    whole, tiled = (maps_of(swin, image, tile=tile) for tile in (1280, 192))
+    image = picture(64, 700)
+    whole, tiled = (maps_of(swin, image, tile=tile) for tile in (1024, 192))
+    assert len(predictor(swin, tile=192).tiles((64, 700))) > 3
     assert np.abs(whole - tiled).max() <= 1e-3
     assert whole.std() > 1e-3
 
 
 def test_blended_tiles_pass_into_one_another(unet: DenseSegmenter) -> None:
-    image = picture(200, 1000)
-    whole, blended = maps_of(unet, image, tile=1024), maps_of(unet, image, tile=256, blend=64)
-    # Far from every seam of the plan, and at the image's own borders, nothing is averaged.
-    assert np.abs(whole - blended)[0].mean() < 0.05
-    hard = maps_of(unet, image, tile=256, blend=0)
-    cores = [t.core[1] for t in predictor(unet, tile=256, blend=64).tiles((200, 1000)) if np.isfinite(t.core[1])]
-    seams = np.array(sorted({int(c) for c in cores}))
-    assert len(seams) > 2
-    steps = [np.abs(m[0][:, seams] - m[0][:, seams - 1]).mean() for m in (blended, hard)]
-    assert steps[0] < steps[1]
+    image = picture(64, 1000)
+    whole = maps_of(unet, image, tile=1024)
+    cores = [t.core[1] for t in predictor(unet, tile=256, blend=64).tiles((64, 1000)) if np.isfinite(t.core[1])]
+    near = np.concatenate([np.arange(-8, 8) + int(core) for core in cores])
+    assert len(cores) > 2
+    wrong = [np.abs(maps_of(unet, image, tile=256, blend=width) - whole)[0][:, near].mean() for width in (64, 0)]
+    assert wrong[0] < 0.6 * wrong[1]
 
 
 def test_only_maps_can_be_blended() -> None:
