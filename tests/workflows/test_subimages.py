@@ -279,3 +279,12 @@ def test_windows_of_a_size_lie_inside(start: int, length: int, side: int, clip: 
         assert clip or window[2] - window[0] == min(side, 40)
     else:
         assert clip
+
+
+def test_one_label_image_for_one_image_needs_no_name_that_tells(tmp_path: Path) -> None:
+    field(tmp_path / "field.ome.tif")
+    table(tmp_path / "field--labels.txt", "left,20,30,40,60", "right,60,30,40,60")
+    write_labels(tmp_path / "expert.tif", two_cells().to_labels())
+    cut_subimages([tmp_path / "field.ome.tif"], tmp_path / "out", labels=tmp_path / "expert.tif")
+    first = read_labels(tmp_path / "out/labels/field_001.tif")
+    assert (first > 0).sum() == two_cells().areas()[0]

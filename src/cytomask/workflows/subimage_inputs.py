@@ -15,6 +15,7 @@ from cytomask.image import Image
 from cytomask.instances import Instances
 from cytomask.progress import say, warn
 from cytomask.workflows.subimage_sources import (
+    LABEL_IMAGES,
     ImageRegions,
     KnownObjects,
     Source,
@@ -24,6 +25,7 @@ from cytomask.workflows.subimage_sources import (
     find_sources,
     objects_of,
     open_objects,
+    read_label_image,
     read_labels_beside,
     read_region_file,
     regions_of_objects,
@@ -91,6 +93,9 @@ class SubimageInputs:
         objects = regions.objects
         if self.labels is not None and self.labels is not self.known:
             if not self.labels.has(source.path):
+                if len(self.sources) == 1 and Path(self.labels.place).suffix.casefold() in LABEL_IMAGES:
+                    # One label image for one image needs no name that tells.
+                    return read_label_image(Path(self.labels.place), image.shape)
                 raise DataError(
                     "the image has no labels", where=source.path,
                     expected=f"an annotation of it in {self.labels.place}",

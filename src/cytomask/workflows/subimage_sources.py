@@ -33,7 +33,7 @@ REGION_ENDINGS = (
 #: The name of ImageJ's own; it counts where one image only lies beside it.
 LONE_REGIONS = "roiset.zip"
 #: Suffixes of label images that are named by what is behind the image's name.
-_LABELS = (".png", ".tif", ".tiff", ".bmp")
+LABEL_IMAGES = (".png", ".tif", ".tiff", ".bmp")
 
 
 @dataclass(frozen=True)
@@ -278,7 +278,7 @@ def read_labels_beside(source: Source, suffix: str, folder: Path | None, shape: 
         place / f"{stem}{suffix}{ending}"
         for place in folders
         for stem in dict.fromkeys([stem_of(source.path.name), source.path.stem])
-        for ending in _LABELS
+        for ending in LABEL_IMAGES
     ]
     found = next((file for file in files if file.is_file()), None)
     if found is None:
@@ -286,10 +286,21 @@ def read_labels_beside(source: Source, suffix: str, folder: Path | None, shape: 
             "the image has no label image", where=source.path, expected=f"{files[0].name}, or .tif, beside it",
             fix="add it, or leave out --label-suffix",
         )  # fmt: skip
-    labels = read_labels(found)
+    return read_label_image(found, shape)
+
+
+def read_label_image(path: Path, shape: tuple[int, int]) -> Instances:
+    """Read the label image of an image of a shape.
+
+    Raises
+    ------
+    LabelError
+        If it is no label image, or of another size than the image.
+    """
+    labels = read_labels(path)
     if labels.shape != shape:
         raise LabelError(
-            "the label image has another size than its image", where=found,
+            "the label image has another size than its image", where=path,
             found="{} x {} pixels (height x width)".format(*labels.shape), expected="{} x {}".format(*shape),
             fix="export the labels again at the image's size",
         )  # fmt: skip
