@@ -135,6 +135,25 @@ def test_a_tiled_swin_unet_sees_what_the_whole_sees() -> None:
     assert whole.std() > 1e-3
 
 
+@pytest.mark.parametrize(
+    ("network", "stride", "alignment"),
+    [({"blocks": [1, 1, 1], "window": 3}, 32, 96), ({"blocks": [1, 1], "window": 3, "patch": 2}, 32, 96),
+     ({"blocks": [1, 1], "window": 2, "patch": 3}, 96, 96)],
+)  # fmt: skip
+def test_tiles_fit_both_the_blocks_and_the_windows_of_any_swin_unet(
+    network: dict[str, object], stride: int, alignment: int
+) -> None:
+    torch.manual_seed(0)
+    settings = {"kind": "swin_unet", "width": 8, "heads": 2, **network}
+    swin: DenseSegmenter = build_segmenter("dense", {"network": settings, "output": "binary"}).eval()  # type: ignore[assignment]
+    assert (swin.stride, swin.alignment) == (stride, alignment)
+    image = picture(40, 900)
+    whole, tiled = (maps_of(swin, image, tile=tile) for tile in (1024, 200))
+    assert len(predictor(swin, tile=200).tiles((40, 900))) > 4
+    assert np.abs(whole - tiled).max() <= 1e-3
+    assert (tiled > 0).all()
+
+
 def test_blended_tiles_pass_into_one_another(unet: DenseSegmenter) -> None:
     image = picture(64, 1000)
     whole = maps_of(unet, image, tile=1024)

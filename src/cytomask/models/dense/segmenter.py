@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -52,11 +53,12 @@ class DenseSegmenter(AssemblingSegmenter):
 
     @property
     def stride(self) -> int:
-        return max(BLOCK, self.network.stride)
+        # Both that of the network's grids and that of blocks begin at the first pixel.
+        return math.lcm(BLOCK, self.network.stride)
 
     @property
     def alignment(self) -> int:
-        return max(BLOCK, self.network.alignment)
+        return math.lcm(BLOCK, self.network.alignment)
 
     @property
     def halo(self) -> int:
