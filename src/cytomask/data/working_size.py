@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from cytomask.data.short_edge import ShortestEdge
 
@@ -38,5 +39,14 @@ class WorkingSize(BaseModel):
         return self.height, self.width
 
 
+def _kind(value: Any) -> str:
+    """Tell which of both is meant, so that what is wrong is told of that one."""
+    fields = value if isinstance(value, dict) else getattr(type(value), "model_fields", {})
+    return "height and width" if {"height", "width"} & set(fields) else "shortest and longest"
+
+
 #: Size at which a model sees whole images.
-ImageSize = ShortestEdge | WorkingSize
+ImageSize = Annotated[
+    Annotated[ShortestEdge, Tag("shortest and longest")] | Annotated[WorkingSize, Tag("height and width")],
+    Discriminator(_kind),
+]
