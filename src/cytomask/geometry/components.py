@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from cytomask.geometry.union_find import root as find_root
+
 
 def connected_components(classes: npt.NDArray[np.generic], connectivity: int = 1) -> tuple[npt.NDArray[np.int32], int]:
     """Give every connected part of one class its own number.
@@ -156,17 +158,9 @@ def _integers(values: npt.NDArray[np.generic]) -> npt.NDArray[np.integer]:
 
 
 @njit(cache=True, nogil=True)
-def _root(parents, node):  # type: ignore[no-untyped-def]
-    while parents[node] != node:
-        parents[node] = parents[parents[node]]
-        node = parents[node]
-    return node
-
-
-@njit(cache=True, nogil=True)
 def _join(parents, a, b):  # type: ignore[no-untyped-def]
     """Join two sets under the smaller number, which is then that of the set's first pixel; return it."""
-    a, b = _root(parents, a), _root(parents, b)
+    a, b = find_root(parents, a), find_root(parents, b)
     if a < b:
         parents[b] = a
         return a
@@ -210,7 +204,7 @@ def _pieces(values, background, corners):  # type: ignore[no-untyped-def]
     fresh = np.zeros(parts + 1, np.int32)
     count = 0
     for node in range(1, parts + 1):
-        root = _root(parents, node)
+        root = find_root(parents, node)
         if root == node:
             count += 1
             fresh[node] = count

@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from cytomask.geometry.union_find import root as find_root
+
 
 def drop_specks(labels: npt.NDArray[np.int32], min_pixels: int) -> npt.NDArray[np.int32]:
     """Make every connected part of an object with fewer than ``min_pixels`` pixels background.
@@ -39,14 +41,6 @@ def drop_specks(labels: npt.NDArray[np.int32], min_pixels: int) -> npt.NDArray[n
 
 
 @njit(cache=True, nogil=True)
-def _root(parents, node):  # type: ignore[no-untyped-def]
-    while parents[node] != node:
-        parents[node] = parents[parents[node]]
-        node = parents[node]
-    return node
-
-
-@njit(cache=True, nogil=True)
 def _drop(labels, min_pixels, out):  # type: ignore[no-untyped-def]
     """Join runs of equal labels in neighbouring rows (union-find), and count the pixels of each part."""
     height, width = labels.shape
@@ -71,15 +65,15 @@ def _drop(labels, min_pixels, out):  # type: ignore[no-untyped-def]
             if y > 0:
                 for neighbour in range(max(x - 1, 0), min(x + 2, width)):
                     if labels[y - 1, neighbour] == label:
-                        a, b = _root(parents, own), _root(parents, part[y - 1, neighbour])
+                        a, b = find_root(parents, own), find_root(parents, part[y - 1, neighbour])
                         if a != b:
                             parents[max(a, b)] = min(a, b)
     # A part's root has the smallest number, so going down adds every part to its root.
     for node in range(parts, 0, -1):
-        root = _root(parents, node)
+        root = find_root(parents, node)
         if root != node:
             sizes[root] += sizes[node]
     for y in range(height):
         for x in range(width):
-            if part[y, x] and sizes[_root(parents, part[y, x])] < min_pixels:
+            if part[y, x] and sizes[find_root(parents, part[y, x])] < min_pixels:
                 out[y, x] = 0

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from numba import njit
 
 from cytomask.geometry.object_distance import mask_distance
+from cytomask.geometry.union_find import root as find_root
 
 
 def seeded_watershed(
@@ -237,14 +238,6 @@ def _flood(level, seeds, mask, low, high, steps):  # type: ignore[no-untyped-def
 
 
 @njit(cache=True, nogil=True)
-def _root(parents, node):  # type: ignore[no-untyped-def]
-    while parents[node] != node:
-        parents[node] = parents[parents[node]]
-        node = parents[node]
-    return node
-
-
-@njit(cache=True, nogil=True)
 def _shape_seeds(squares, min_ratio):  # type: ignore[no-untyped-def]
     """The merge tree of the depths: a part's root is its deepest pixel, of equals the first."""
     height, width = squares.shape
@@ -278,7 +271,7 @@ def _shape_seeds(squares, min_ratio):  # type: ignore[no-untyped-def]
             v, u = y + (turn == 3) - (turn == 0), x + (turn == 2) - (turn == 1)
             if v < 0 or u < 0 or v >= height or u >= width or parents[v * width + u] < 0:
                 continue
-            other = _root(parents, v * width + u)
+            other = find_root(parents, v * width + u)
             if other == root:
                 continue
             if flat[other] > flat[root] or (flat[other] == flat[root] and other < root):
