@@ -72,6 +72,21 @@ def test_tile_by_tile_the_objects_are_those_of_the_whole(
     assert found.max() > 50
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.7, 0.5])
+def test_blocks_of_a_low_threshold_serve_higher_ones(unet: DenseSegmenter, scale: float) -> None:
+    maps = np.full((2, 64, 96), 0.45, np.float32)
+    maps[:, 10:30, 20:32] = 0.9  # to the last column of its block
+    native = (round(64 / scale), round(96 / scale))
+    scales = (64 / native[0], 96 / native[1])
+    settings = DensePostprocess(objects="components")
+    wanted, generous = (
+        unet.resolve(to_blocks(torch.from_numpy(maps), unet.config, threshold), settings, native, scales)
+        for threshold in (0.5, 0.0)
+    )
+    assert len(wanted) == 1
+    assert np.array_equal(wanted.to_labels(), generous.to_labels())
+
+
 def test_a_group_larger_than_its_tile_is_looked_at_whole(unet: DenseSegmenter, tmp_path: Path) -> None:
     maps = np.zeros((2, 640, 640), np.float32)
     maps[0, 100:110, 10:630] = 1  # a long band, whose seeds are at its ends
@@ -168,6 +183,26 @@ def test_only_maps_can_be_blended() -> None:
     star = build_segmenter("star", {"backbone": {"kind": "residual", "widths": [8, 16], "blocks": [1, 1]}})
     with pytest.raises(ConfigError, match="only maps of pixels can be blended"):
         Predictor(star, channels=ChannelExpectation(), normalisation=PercentileNormalisation(), blend=32)
+
+
+def test_negative_blending_is_refused(unet: DenseSegmenter) -> None:
+    with pytest.raises(ConfigError, match="less than nothing"):
+        predictor(unet, blend=-32)
+
+
+def test_tiles_of_a_network_that_sees_all_of_them_are_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    network = {**UNET["network"], "self_attention": True}  # type: ignore[dict-item]
+    attending: DenseSegmenter = build_segmenter("dense", {"network": network}).eval()  # type: ignore[assignment]
+    image = picture(32, 96)
+    one = predictor(attending, tile=96)
+    one.propose(one.prepare(image))
+    one = predictor(attending, tile=32, blend=32)
+    one.propose(one.prepare(image))
+    assert "self-attention" not in capsys.readouterr().err
+    one = predictor(attending, tile=32)
+    for _ in range(2):
+        one.propose(one.prepare(image))
+    assert capsys.readouterr().err.count("self-attention looks at all of a tile") == 1
 
 
 def test_a_constant_map_stays_constant_when_tiles_are_blended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,9 +17,11 @@ from cytomask.errors import ConfigError, ImageError
 from cytomask.formats.ome_zarr_labels import LabelZarrWriter
 from cytomask.instances import Instances
 from cytomask.models.bundle import Bundle, ModelSpec, save_bundle
+from cytomask.models.dense.config import DensePostprocess
 from cytomask.models.registry import build_segmenter
+from cytomask.models.star.config import StarPostprocess
 from cytomask.workflows import predict as workflow
-from cytomask.workflows.model import load
+from cytomask.workflows.model import load, override_thresholds
 from cytomask.workflows.predict import predict_images
 
 SIDE = (200, 180)
@@ -159,3 +161,24 @@ def test_from_the_command_line(model, image, tmp_path) -> None:
 def test_what_is_wrong_is_said(model, image, wrong) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         load(model, **PLAIN).predict(image, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [({"nms": "linear"}, "nms linear"), ({"nms_threshold": 0.3, "per_class": True}, "nms_threshold 0.3, per_class")],
+)
+def test_suppression_where_nothing_competes_is_refused(settings: dict[str, Any], found: str) -> None:
+    with pytest.raises(ConfigError, match="do not compete") as error:
+        override_thresholds(DensePostprocess(), settings)
+    assert str(error.value.found).startswith(found)
+    assert "nms" not in str(error.value.expected)
+    assert "seed_threshold" in str(error.value.expected)
+
+
+def test_suppression_meant_for_several_models_is_left_to_those_whose_objects_compete() -> None:
+    settings = {"nms_threshold": 0.3, "score_threshold": 0.4}
+    dense = override_thresholds(DensePostprocess(), settings, of_several=True)
+    assert dense == DensePostprocess(score_threshold=0.4)
+    assert override_thresholds(DensePostprocess(), {"nms": "hard", "nms_threshold": 0.5}) == DensePostprocess()
+    star = override_thresholds(StarPostprocess(), settings, of_several=True)
+    assert (star.nms_threshold, star.score_threshold) == (0.3, 0.4)

@@ -42,6 +42,8 @@ class Postprocess(BaseModel):
     #: Values that tuning tries, setting by setting, in place of thresholds and ways of suppression: for families whose
     #: objects do not compete.
     searched: ClassVar[Mapping[str, Sequence[Any]]] = {}
+    #: False where objects never compete, so that settings of suppression mean nothing.
+    competing: ClassVar[bool] = True
 
     score_threshold: float = Field(0.5, ge=0, le=1, description="proposals below this score are dropped")
     nms: Literal["hard", "linear", "gaussian"] = Field(
@@ -117,6 +119,11 @@ class Segmenter(nn.Module, ABC):
     @abstractmethod
     def halo(self) -> int:
         """A pixel further away than this cannot influence an output (the receptive field's radius, in pixels)."""
+
+    @property
+    def sees_all(self) -> bool:
+        """True when all pixels of a tile influence its outputs, however far away: then tiles change results."""
+        return False
 
     @abstractmethod
     def targets(self, layers: LabelLayers) -> dict[str, np.ndarray]:

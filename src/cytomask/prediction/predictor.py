@@ -45,7 +45,8 @@ class Predictor:
     An image is read by windows, each with the surroundings that can influence it; a proposal is kept by the one tile
     in whose core its point lies; conflicts are resolved once, for the whole image. **So tiles and batches change
     memory and time, not the result**: for families that must see an object whole, as long as it is smaller than the
-    overlap (a warning tells when one is not).
+    overlap (a warning tells when one is not). A network with self-attention sees all of a tile at once: a warning tells
+    when an image takes several.
 
     Parameters
     ----------
@@ -77,7 +78,8 @@ class Predictor:
     Raises
     ------
     ConfigError
-        If there is no such device or precision, the tile is too small, or the family makes no maps to blend.
+        If there is no such device or precision, the tile is too small, the family makes no maps to blend, or they are
+        to be blended over less than nothing.
     """
 
     def __init__(
@@ -114,7 +116,12 @@ class Predictor:
                 f"only maps of pixels can be blended, and the family {segmenter.family} finds objects one by one",
                 where="--blend", found=blend, fix="leave --blend out",
             )  # fmt: skip
+        if blend is not None and blend < 0:
+            raise ConfigError(
+                "tiles cannot be blended over less than nothing", where="--blend", found=blend, expected="0 or more"
+            )
         self.blend = blend
+        self._told_of_tiles = False
         check_tile(tile, self.overlap, self._alignment)
         self.tile = tile
 
@@ -285,6 +292,7 @@ class Predictor:
         try:
             while True:
                 tiles = self.tiles(prepared.shape)
+                self._tell_of_tiles(tiles)
                 try:
                     return work(tiles)
                 except Exception as error:
@@ -295,6 +303,15 @@ class Predictor:
                 self._shrink(tiles, reason)
         finally:
             self.segmenter.train(training)
+
+    def _tell_of_tiles(self, tiles: list[Tile]) -> None:
+        if self._told_of_tiles or len(tiles) < 2 or self.blend is not None or not self.segmenter.sees_all:
+            return
+        self._told_of_tiles = True
+        warn(
+            f"an image takes {len(tiles)} tiles, and this network's self-attention looks at all of a tile at once: the "
+            "result is not exactly that of the whole image; a larger --tile avoids this, if there is memory for it"
+        )
 
     def tiles(self, shape: tuple[int, int]) -> list[Tile]:
         """Plan the tiles of an image of this height and width (network pixels)."""

@@ -140,7 +140,10 @@ def open_ensemble(
         bundles.append(load_model(other))
         predictors.append(Predictor.from_bundle(bundles[-1], **settings))
     ensemble = Ensemble(
-        [Member(p, override_thresholds(b.postprocess, thresholds)) for p, b in zip(predictors, bundles)],
+        [
+            Member(p, override_thresholds(b.postprocess, thresholds, of_several=len(bundles) > 1))
+            for p, b in zip(predictors, bundles)
+        ],
         weights=combination.weights,
         views=plan_views(combination.augment, combination.scales),
         fusion=combination.fusion,
@@ -195,10 +198,11 @@ class ModelEnsemble:
         """
         ensemble = self._ensemble
         if thresholds:
+            several = len(ensemble.members) > 1
             ensemble = Ensemble(
                 [
-                    Member(member.predictor, override_thresholds(member.postprocess, thresholds))
-                    for member in ensemble.members
+                    Member(m.predictor, override_thresholds(m.postprocess, thresholds, of_several=several))
+                    for m in ensemble.members
                 ],
                 weights=ensemble.weights,
                 views=ensemble.views,

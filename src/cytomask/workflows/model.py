@@ -18,6 +18,9 @@ from cytomask.prediction.predictor import Predictor
 from cytomask.prediction.views import Augment, plan_views
 from cytomask.workflows.models import load_model
 
+#: Settings of post-processing that tell how objects compete.
+_SUPPRESSION = ("nms", "nms_by", "nms_threshold", "nms_sigma", "per_class")
+
 
 class Model:
     """A loaded model, ready to predict. Made by :func:`load`.
@@ -106,8 +109,19 @@ def as_image(image: Image | np.ndarray | str | Path, axes: str | None = None) ->
     return image if isinstance(image, Image) else read_image(image, axes=axes)
 
 
-def override_thresholds(postprocess: Any, thresholds: Mapping[str, float | str | bool | None]) -> Any:
+def override_thresholds(
+    postprocess: Any, thresholds: Mapping[str, float | str | bool | None], *, of_several: bool = False
+) -> Any:
     """Replace some of a model's thresholds and other settings of post-processing; those that are None stay.
+
+    Parameters
+    ----------
+    postprocess
+        The model's own.
+    thresholds
+        The others, by name.
+    of_several
+        They are meant for several models: settings of suppression are left out where objects do not compete.
 
     Raises
     ------
@@ -119,6 +133,17 @@ def override_thresholds(postprocess: Any, thresholds: Mapping[str, float | str |
     from cytomask.errors import ConfigError, first_problem
 
     changed = {name: value for name, value in thresholds.items() if value is not None}
+    idle = [n for n in _SUPPRESSION if n in changed and changed[n] != getattr(postprocess, n)]
+    if postprocess.competing:
+        idle = []
+    if idle and not of_several:
+        raise ConfigError(
+            "objects of this model's family do not compete, so there is nothing to suppress",
+            found=", ".join(f"{name} {changed[name]}" for name in idle),
+            expected=", ".join(name for name in type(postprocess).model_fields if name not in _SUPPRESSION),
+            fix="leave out " + ", ".join(f"--{name.replace('_', '-')}" for name in idle),
+        )
+    changed = {name: value for name, value in changed.items() if name not in idle}
     try:
         return type(postprocess).model_validate({**postprocess.model_dump(), **changed})
     except ValidationError as error:

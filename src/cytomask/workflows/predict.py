@@ -136,7 +136,8 @@ def predict_images(
         raise ConfigError("numbers of images are for a submission", where="--image-ids", fix="add --save submission")
     numbered = number_images(paths, image_ids)
     bundle = load_model(model)
-    postprocess = override_thresholds(bundle.postprocess, dict(thresholds or {}))
+    of_several = combine is not None and bool(combine.models)
+    postprocess = override_thresholds(bundle.postprocess, dict(thresholds or {}), of_several=of_several)
     tiling: dict[str, Any] = {"tile": tile, "overlap": overlap, "batch_size": batch_size}
     if blend is not None:
         tiling["blend"] = blend
@@ -330,7 +331,7 @@ def _binding(bundle: Bundle, predictor: Predictor, postprocess: Postprocess) -> 
         for name, tensor in sorted(bundle.segmenter.state_dict().items()):
             found.update(name.encode() + tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         weights = found.hexdigest()
-    fields = {"family", "config", "channels", "normalisation", "pixel_size", "diameter"}
+    fields = {"family", "config", "channels", "normalisation", "pixel_size", "resize", "diameter"}
     return {
         "cytomask": __version__,
         "torch": torch.__version__,

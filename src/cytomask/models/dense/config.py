@@ -194,6 +194,8 @@ class DensePostprocess(Postprocess):
         "objects": ("auto", "components", "shape"),
     }
 
+    competing: ClassVar[bool] = False
+
     nms: Literal["hard"] = Field("hard", description="objects of a dense network do not compete")
     objects: Literal["auto", "seeds", "components", "shape", "whole"] = Field(
         "auto",

@@ -18,7 +18,7 @@ from cytomask.models.dense.config import DenseConfig, DensePostprocess, ResNetUN
 from cytomask.models.dense.decode import decode
 from cytomask.models.dense.encoder_weights import encoder_weights
 from cytomask.models.dense.losses import dense_losses
-from cytomask.models.dense.maps import BLOCK, MAPS, activated, foreground, from_blocks, to_blocks
+from cytomask.models.dense.maps import BLOCK, MAPS, WEIGHT, activated, foreground, from_blocks, to_blocks
 from cytomask.models.dense.native import drawn
 from cytomask.models.dense.resnet_unet import ResNetUNet
 from cytomask.models.dense.swin_unet import SwinUNet
@@ -63,6 +63,10 @@ class DenseSegmenter(AssemblingSegmenter):
     @property
     def halo(self) -> int:
         return self.network.halo
+
+    @property
+    def sees_all(self) -> bool:
+        return isinstance(self.network, ResNetUNet) and self.network.config.self_attention
 
     def layer_groups(self) -> list[list[nn.Module]]:
         return self.network.layer_groups()
@@ -152,6 +156,9 @@ class DenseSegmenter(AssemblingSegmenter):
         scale: tuple[float, float] = (1.0, 1.0),
     ) -> tuple[Instances, np.ndarray]:
         assert isinstance(postprocess, DensePostprocess)
+        if WEIGHT not in proposals.data:
+            # As if a higher threshold had been asked for at once: outlines at another size see the blocks around.
+            proposals = proposals.take(proposals.scores > postprocess.score_threshold)
         y0, x0 = window[:2]
         parts, points = [], []
         for found in decode(self.maps(proposals, window), self.config, postprocess):
