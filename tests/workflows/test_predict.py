@@ -13,10 +13,11 @@ import tifffile
 import torch
 from PIL import Image as Picture
 
+from cytomask.data.working_size import WorkingSize
 from cytomask.errors import ChannelError, ConfigError, ImageError, OutputError
 from cytomask.formats.label_images import read_labels
 from cytomask.instances import Instances
-from cytomask.models.bundle import Bundle, ModelSpec, save_bundle
+from cytomask.models.bundle import Bundle, ModelSpec, load_bundle, save_bundle
 from cytomask.models.registry import build_segmenter
 from cytomask.workflows import predict as workflow
 from cytomask.workflows import predict_outputs as outputs
@@ -399,3 +400,16 @@ def test_a_record_from_elsewhere_is_not_believed(model, images, tmp_path):
     (out / "run.json").write_text('{"images": [{"fingerprint": 3}, 7]}')
     summary = predict_images(model, [images], out, device="cpu", save=("labels",), resume=True)
     assert summary.images[0].n_objects == 5
+
+
+def test_another_size_of_images_is_another_model(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "image.tif"
+    tifffile.imwrite(path, np.zeros((40, 48), np.uint8))
+    kept = []
+    for size in (32, 64):
+        bundle = load_bundle(model)
+        bundle.spec.resize = WorkingSize(height=size, width=size)
+        predict_images(save_bundle(bundle, tmp_path / f"model{size}"), [path], tmp_path / str(size), save=["labels"])
+        record = json.loads((tmp_path / str(size) / "run.json").read_text(encoding="utf-8"))
+        kept.append(record["images"][0]["fingerprint"])
+    assert kept[0] != kept[1]
