@@ -222,3 +222,19 @@ def test_pixels_beyond_half_floats_stay_finite() -> None:
     source = SourceImage.from_arrays(image, layers, half=True)
     assert np.isfinite(source.pixels).all()
     assert source.pixels.dtype == np.float16
+
+
+@pytest.mark.parametrize("shape", [(32, 40), (40, 32), (40, 50), (32, 32)])
+def test_nothing_is_known_of_what_fills_up_the_stride(shape: tuple[int, int]) -> None:
+    labels = np.zeros(shape, np.int32)
+    labels[5:, 5:] = 7  # to the border
+    layers = LabelLayers.from_labels(labels)
+    segmenter = build_segmenter("dense", {"network": {"kind": "swin_unet", "width": 8, "blocks": [1, 1], "heads": 2}})
+    item = ValidationImages([(np.zeros((1, *shape), np.float32), layers)], segmenter)[0]
+    targets = item["targets"]
+    assert targets["valid"].shape == item["image"].shape[1:] == tuple(-(-n // 32) * 32 for n in shape)
+    known = np.zeros(targets["valid"].shape, bool)
+    known[: shape[0], : shape[1]] = True
+    assert np.array_equal(targets["valid"].numpy() > 0, known)
+    assert np.array_equal(targets["foreground"].numpy()[: shape[0], : shape[1]] > 0, labels > 0)
+    assert len(item["truth"]) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -41,9 +42,7 @@ class ValidationImages(Dataset):
         rows, columns = image.shape[1:]
         padded = pad_to_stride(image.astype(np.float32), stride)
         height, width = padded.shape[1:]
-        room = np.zeros((len(layers.layers), height, width), np.int32)
-        room[:, :rows, :columns] = resized_layers(layers, (rows, columns)).layers
-        grown = replace(layers, layers=room)
+        grown = _grown(resized_layers(layers, (rows, columns)), (height, width))
         targets = {name: torch.from_numpy(value) for name, value in self.segmenter.targets(grown).items()}
         return {
             "image": torch.from_numpy(padded),
@@ -52,6 +51,20 @@ class ValidationImages(Dataset):
             "size": (rows, columns),
             "scale": (rows / layers.shape[0], columns / layers.shape[1]),
         }
+
+
+def _grown(layers: LabelLayers, shape: tuple[int, int]) -> LabelLayers:
+    """An annotation with room below and right, of which nothing is known: two crowd regions."""
+    rows, columns = layers.shape
+    room = np.zeros((max(1, len(layers.layers)), *shape), np.int32)
+    room[: len(layers.layers), :rows, :columns] = layers.layers
+    classes, crowd = dict(layers.classes), set(layers.crowd)
+    for part in (room[0, rows:], room[0, :rows, columns:]):
+        if part.size:
+            number = next(n for n in count(1) if n not in classes)
+            part[:], classes[number] = number, 1
+            crowd.add(number)
+    return replace(layers, layers=room, classes=classes, crowd=frozenset(crowd))
 
 
 def resized_layers(layers: LabelLayers, shape: tuple[int, int]) -> LabelLayers:
