@@ -12,7 +12,7 @@ from cytomask.cli.settings import given, read_settings
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="A shipped model's name (nuclei), a bundle, or a run's folder.")],
+    model: Annotated[str, typer.Argument(help="A shipped model's name (nuclei, phase), a bundle, or a run's folder.")],
     images: Annotated[
         list[str], typer.Argument(help="Images, folders of images, quoted globs, or a data set with --split.")
     ],
