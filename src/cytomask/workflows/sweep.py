@@ -274,7 +274,16 @@ def _write(folder: Path, swept: Sequence[Swept], runs: Sequence[SweepRun], rows:
 
 
 def _part(value: float | None) -> str:
-    return "–" if value is None or math.isnan(value) else f"{100 * value:.2g} %"
+    """A share as percent, with two digits where it is small.
+
+    Examples
+    --------
+    >>> _part(1.0), _part(0.175), _part(0.00058)
+    ('100 %', '18 %', '0.058 %')
+    """
+    if value is None or math.isnan(value):
+        return "–"
+    return f"{100 * value:.0f} %" if value >= 0.1 else f"{100 * value:.2g} %"
 
 
 def _number(value: Any) -> Any:
