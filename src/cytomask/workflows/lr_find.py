@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from cytomask.errors import ConfigError
 from cytomask.output import output_folder, replacing
 from cytomask.progress import say
@@ -20,6 +22,8 @@ ENDS = {
     "diverged": "the loss rose to four times its lowest",
     "not finite": "the loss was no longer a finite number",
 }
+#: Where the loss falls by a smaller share than this, suggestions hang on chance.
+SMALL_FALL = 0.1
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,12 @@ class FoundRate:
         if not self.suggestions:
             lines.append("  the loss did not fall at any rate: try --from, --to and --steps, or look at the data")
             return lines
+        fall = 1 - float(np.nanmin(self.sweep.smoothed)) / float(self.sweep.smoothed[0])
+        if fall < SMALL_FALL:
+            lines.append(
+                f"  careful: the loss fell by no more than {fall:.0%}, so that chance decides where it is lowest; more "
+                "steps (--steps 300) or larger batches tell more"
+            )
         width = max(len(s.rule) for s in self.suggestions)
         for s in self.suggestions:
             mark = "->" if s.recommended else "  "
