@@ -438,7 +438,10 @@ PACKINGS = {
 }
 
 
-@pytest.mark.parametrize(("version", "packing"), [(v, p) for v, listed in PACKINGS.items() for p in listed], ids=str)
+@pytest.mark.parametrize(
+    ("version", "packing"),
+    [pytest.param(v, p, id=f"{v}-{type(p).__name__}-{k}") for v, all_ in PACKINGS.items() for k, p in enumerate(all_)],
+)
 def test_a_damaged_chunk_is_an_error_where_it_is_read(
     tmp_path: Path, version: str, packing: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
