@@ -124,6 +124,10 @@ class TrainingConfig(BaseModel):
         "auto", description="auto: mixed precision where the device computes it natively, else float32"
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:0 …")
+    devices: int = Field(
+        1, ge=1, description="devices per machine that train together (on CPUs: processes); they share each batch"
+    )
+    nodes: int = Field(1, ge=1, description="machines that train together")
     workers: int = Field(1, ge=0, description="processes that prepare patches; 0 prepares them in the main process")
     seed: int = Field(0, ge=0)
 

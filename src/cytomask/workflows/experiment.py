@@ -17,6 +17,7 @@ from cytomask.data.patches import PatchSampler
 from cytomask.data.whole_images import WholeImageSampler
 from cytomask.data.working_size import ImageSize
 from cytomask.errors import ConfigError, first_problem
+from cytomask.tracking.config import TrackingConfig
 from cytomask.training.config import TrainingConfig
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -80,6 +81,57 @@ class TuneSection(BaseModel):
     max_images: int | None = Field(None, ge=1, description="at most so many validation images")
 
 
+class PredictionSection(BaseModel):
+    """How test images are segmented, where it differs from what `cytomask predict` does by itself."""
+
+    model_config = _STRICT
+
+    postprocess: dict[str, float | str | bool] = Field(
+        default_factory=dict, description="settings of post-processing that take the place of the tuned ones"
+    )
+    diameter: float | Literal["auto"] | None = Field(None, description="typical object diameter in pixels, or auto")
+    augment: Literal["none", "flips", "turns", "full"] = Field("none", description="turned views that are fused")
+    scales: tuple[Annotated[float, Field(gt=0)], ...] = Field((1.0,), min_length=1, description="scales that are fused")
+    tile: int | None = Field(None, ge=64, description="side of a tile in network pixels; null: chosen")
+    overlap: int | None = Field(None, ge=0, description="overlap of tiles in network pixels; null: chosen")
+    blend: int | None = Field(None, ge=0, description="dense models: network pixels that tiles are blended over")
+
+
+class EvaluationSection(BaseModel):
+    """How test images are scored."""
+
+    model_config = _STRICT
+
+    thresholds: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (), description="IoU thresholds of matching besides 0.50, 0.55 … 0.95"
+    )
+    bootstrap: int = Field(1000, ge=0, description="resamplings of images for intervals; 0: none")
+    group_by: tuple[str, ...] = Field((), description="columns whose groups get figures of their own; none: chosen")
+    tolerance: float = Field(2.0, gt=0, description="how far apart outlines may lie for boundary F1, in pixels")
+    max_images: int | None = Field(None, ge=1, description="at most so many test images")
+
+
+class VisualiseSection(BaseModel):
+    """Which images are shown, and how."""
+
+    model_config = _STRICT
+
+    images: int | tuple[str, ...] = Field(6, description="how many test images are drawn at random, or their names")
+    colour_by: Literal["object", "class"] = "object"
+    text: Literal["none", "id", "score", "class", "class-score"] = "none"
+    boxes: bool = False
+    grey: bool = False
+
+
+class ReportSection(BaseModel):
+    """What the report page tells besides what it finds."""
+
+    model_config = _STRICT
+
+    title: str | None = Field(None, description="null: the experiment's name")
+    pictures: int = Field(4, ge=0, description="so many of the best images, and as many of the worst")
+
+
 class Experiment(BaseModel):
     """An experiment. Unknown keys are errors, with the nearest known one named."""
 
@@ -101,6 +153,11 @@ class Experiment(BaseModel):
     augmentation: AugmentConfig = Field(default_factory=AugmentConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     tune: TuneSection = Field(default_factory=TuneSection)
+    prediction: PredictionSection = Field(default_factory=PredictionSection)
+    evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
+    visualise: VisualiseSection = Field(default_factory=VisualiseSection)
+    report: ReportSection = Field(default_factory=ReportSection)
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig)
 
 
 def recipe_names() -> list[str]:

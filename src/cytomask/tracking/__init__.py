@@ -1,0 +1,1 @@
+"""Records of runs outside their folders: MLflow, ClearML, Weights & Biases."""
