@@ -17,8 +17,8 @@ from cytomask.models.bundle import Bundle, ModelSpec, save_bundle
 from cytomask.models.region.config import RegionConfig
 from cytomask.models.registry import build_segmenter, family_class
 from cytomask.models.segmenter import Segmenter
+from cytomask.storage.downloads import Checksum
 from cytomask.workflows import generated, initial_weights
-from cytomask.workflows.downloads import Checksum
 from cytomask.workflows.experiment import Experiment
 from cytomask.workflows.initial_weights import KNOWN, KnownWeights, begin_with, completed, settings_of
 from cytomask.workflows.train_preparation import complete_experiment

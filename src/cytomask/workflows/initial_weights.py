@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cytomask.errors import BundleError, ConfigError
 from cytomask.models.bundle import ModelSpec
 from cytomask.progress import say, warn
-from cytomask.workflows.downloads import Checksum, cache_folder, fetch
+from cytomask.storage.downloads import Checksum, cache_folder, fetch
 from cytomask.workflows.models import find_model, load_model, shipped_models
 
 if TYPE_CHECKING:

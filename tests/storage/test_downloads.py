@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from cytomask.errors import DownloadError
-from cytomask.workflows import downloads
-from cytomask.workflows.downloads import Checksum, cache_folder, fetch
+from cytomask.storage import downloads
+from cytomask.storage.downloads import Checksum, cache_folder, fetch
 
 CONTENT = np.random.default_rng(0).bytes(50_000)
 GOOD = Checksum("sha256", hashlib.sha256(CONTENT).hexdigest()[:8])
