@@ -25,6 +25,7 @@ from cytomask.training.module import Figures, Metric, TrainingModule
 from cytomask.training.parts import Phases
 from cytomask.training.precision import lightning_precision
 from cytomask.training.records import BestWeights, EpochClock, EpochTable
+from cytomask.training.step_table import STEP_TABLE, StepTable
 from cytomask.training.stopping import EarlyStop
 
 CHECKPOINTS, TABLE = "checkpoints", "metrics.csv"
@@ -70,7 +71,8 @@ def fit(
     config, metric, postprocess, figures
         See :class:`~cytomask.training.module.TrainingModule`.
     folder
-        The run's folder; ``checkpoints/``, ``metrics.csv`` and ``tensorboard/`` are written there.
+        The run's folder; ``checkpoints/``, ``metrics.csv``, ``steps.csv`` and ``tensorboard/`` are
+        written there.
     resume
         Go on from the last whole epoch in ``folder``. The result equals that of a run that was never interrupted.
 
@@ -106,7 +108,7 @@ def fit(
         callbacks.append(WeightAverage(config.ema_decay))
     if config.early_stopping is not None and validation is not None:
         callbacks.append(EarlyStop(config))
-    callbacks.append(EpochTable(folder / TABLE))
+    callbacks += [StepTable(folder / STEP_TABLE), EpochTable(folder / TABLE)]
     checkpoint = ModelCheckpoint(
         checkpoints,
         filename="last",

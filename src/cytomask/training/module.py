@@ -54,6 +54,7 @@ class TrainingModule(pl.LightningModule):
         self.metric, self.postprocess, self.figures = metric, postprocess, figures
         self._truths: list[Instances] = []
         self._predictions: list[Instances] = []
+        self.step_losses: dict[str, Tensor] = {}
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         images, targets = split_batch(batch)
@@ -63,8 +64,9 @@ class TrainingModule(pl.LightningModule):
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
             self._stop_not_finite(losses, batch_index)
-        for name, value in {**losses, "loss": total}.items():
-            self.log(f"train/{name}", value.detach(), on_step=False, on_epoch=True, batch_size=len(images))
+        self.step_losses = {name: value.detach() for name, value in {**losses, "loss": total}.items()}
+        for name, value in self.step_losses.items():
+            self.log(f"train/{name}", value, on_step=False, on_epoch=True, batch_size=len(images))
         return total
 
     def _stop_not_finite(self, losses: dict[str, Tensor], batch_index: int) -> None:
@@ -170,3 +172,9 @@ def module_settings(module: pl.LightningModule) -> TrainingConfig:
     """How a training module is trained."""
     assert isinstance(module, TrainingModule)
     return module.settings
+
+
+def step_losses_of(module: pl.LightningModule) -> dict[str, Tensor]:
+    """The losses of a training module's latest batch, and ``loss``, their sum."""
+    assert isinstance(module, TrainingModule)
+    return module.step_losses
