@@ -70,6 +70,12 @@ DEFINITIONS = {
         "accuracy, f1, precision and recall of all images together at each of iou, the IoU that is asked for; "
         "precision_recall: what lowering the score threshold does at IoU 0.50 and 0.75 (masks, matched as in COCO)"
     ),
+    "integrated_ap": (
+        "Precision added up over recall while the IoU that is asked for grows: the sum of p_i (r_i - r_i+1) over 20 "
+        "thresholds from 0 to 1, with the counts of all images (overall) or of those of a group added up; mean: over "
+        "the groups of a property, each weighing the same. Behind the last threshold the recall is 0. Some nucleus "
+        "pipelines call it mAP; no scores take part, so it is neither COCO's AP nor the accuracy at one IoU"
+    ),
     "annotators": (
         "Each annotator compared with the prediction, then the annotators with each other: their agreement (ceiling: "
         "its mean) is what a prediction (model: its mean) can be asked for. Figures do not depend on who is first; the "

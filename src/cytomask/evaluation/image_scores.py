@@ -13,13 +13,15 @@ from cytomask.evaluation.aji import aji_counts
 from cytomask.evaluation.boundary import TOLERANCE, as_array, boundary_counts, boundary_figures
 from cytomask.evaluation.error_kinds import ErrorKinds, kind_counts, kinds_of_pairs, named_counts
 from cytomask.evaluation.matching import THRESHOLDS, Matching, match_pairs, threshold_name
-from cytomask.evaluation.pairs import Objects, crowd_ids, crowd_region, image_size, pair_objects
+from cytomask.evaluation.pairs import ObjectPairs, Objects, crowd_ids, crowd_region, image_size, pair_objects
 from cytomask.evaluation.pixels import pixel_confusion, pixel_figures
 from cytomask.evaluation.score import mean_accuracy
 from cytomask.instances import Instances
 
 #: The IoU thresholds at which the curves are drawn: 0.05, 0.10 … 0.95.
 CURVE_THRESHOLDS = tuple(round(0.05 * k, 2) for k in range(1, 20))
+#: The IoU thresholds over which precision is integrated: 20 from 0 to 1.
+INTEGRATED_THRESHOLDS = tuple(k / 19 for k in range(20))
 #: The IoU from which on an object is a hit, when objects are sorted by what became of them.
 KIND_THRESHOLD = 0.5
 
@@ -84,6 +86,8 @@ class ImageScores:
         Pixels of outlines, int64 ``(4,)``; see :class:`~cytomask.evaluation.boundary.BoundaryCounts`.
     curve
         Matched objects at the thresholds of the curves.
+    integrated_tp
+        int64 ``(20,)``: matched pairs at the thresholds over which precision is integrated.
     kinds
         What became of every object at an IoU of 0.5.
     kinds_by_class
@@ -102,6 +106,7 @@ class ImageScores:
     confusion: np.ndarray
     boundary: np.ndarray
     curve: Matching
+    integrated_tp: np.ndarray
     kinds: ErrorKinds
     kinds_by_class: tuple[np.ndarray, ...]
     true_areas: np.ndarray
@@ -185,7 +190,14 @@ def score_image(
         pixel_confusion(pair.truth, pair.prediction, n_classes, pairs, left_out),
         as_array(boundary_counts(single, pair.prediction, tolerance, left_out)),
         match_pairs(pairs, CURVE_THRESHOLDS),
+        _integrated(pairs),
         kinds_of_pairs(pairs, KIND_THRESHOLD),
         tuple(kind_counts(kinds_of_pairs(one, KIND_THRESHOLD)) for one in of_classes),
         pairs.truth_areas,
     )  # fmt: skip
+
+
+def _integrated(pairs: ObjectPairs) -> np.ndarray:
+    # An IoU of 0 is reached by every pair, so that the smaller side is matched whole.
+    above = match_pairs(pairs, INTEGRATED_THRESHOLDS[1:]).tp
+    return np.concatenate([[min(pairs.n_true, pairs.n_pred)], above])

@@ -19,11 +19,12 @@ from cytomask.evaluation.definitions import DEFINITIONS
 from cytomask.evaluation.grouping import group_images
 from cytomask.evaluation.headline import headline
 from cytomask.evaluation.image_scores import KIND_THRESHOLD, ImageScores, Pair, score_image
+from cytomask.evaluation.integrated import integrated_ap
 from cytomask.evaluation.matching import THRESHOLDS
 from cytomask.evaluation.pairs import crowd_ids, to_instances
 from cytomask.evaluation.sizes import figures_by_size
 from cytomask.evaluation.summary import plain, summarise
-from cytomask.evaluation.worst import WorstImage, WorstImages
+from cytomask.evaluation.worst import BestImages, WorstImage, WorstImages
 
 KINDS: tuple[Kind, ...] = ("segm", "bbox")
 #: Below so many images intervals are too optimistic, which is told.
@@ -42,11 +43,14 @@ class Evaluation:
         The counts of each image.
     worst
         What is needed to draw the images of the lowest accuracy, the worst first.
+    best
+        The same for those of the highest, the best first; none of them is among the worst.
     """
 
     metrics: dict[str, Any]
     images: list[ImageScores]
     worst: list[WorstImage] = field(default_factory=list)
+    best: list[WorstImage] = field(default_factory=list)
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per image, as in ``per_image.csv``."""
@@ -63,6 +67,7 @@ def evaluate_pairs(
     tolerance: float = TOLERANCE,
     group_by: Sequence[str] = (),
     n_worst: int = 0,
+    n_best: int = 0,
 ) -> Evaluation:
     """Score images one by one and summarise them.
 
@@ -86,6 +91,8 @@ def evaluate_pairs(
         Properties of the images by which they are grouped; none given, those that make a few groups.
     n_worst
         Of so many images, those of the lowest accuracy, the objects are kept for pictures.
+    n_best
+        The same for those of the highest accuracy.
 
     Returns
     -------
@@ -115,7 +122,7 @@ def evaluate_pairs(
     bootstrap, coco = bootstrap or Bootstrap(), coco or CocoSettings()
     images: list[ImageScores] = []
     scored = ScoredImages(coco, len(class_names))
-    worst = WorstImages(n_worst)
+    worst, best = WorstImages(n_worst), BestImages(n_best)
     for pair in pairs:
         try:
             scores = score_image(pair, len(class_names), thresholds, tolerance)
@@ -127,6 +134,7 @@ def evaluate_pairs(
             ) from error
         images.append(scores)
         worst.offer(pair, scores)
+        best.offer(pair, scores)
     if not images:
         raise DataError("there are no images to evaluate")
     names = [image.name for image in images]
@@ -134,15 +142,20 @@ def evaluate_pairs(
     everything = range(len(images))
     metrics = _summary(images, scored, everything, class_names, bootstrap)
     metrics["boundary"]["tolerance_px"] = tolerance
+    grouped = group_images(images, group_by)
     groups = {
         column: {value: _summary(images, scored, members, class_names, bootstrap) for value, members in values.items()}
-        for column, values in group_images(images, group_by).items()
+        for column, values in grouped.items()
     }
+    integrated, intervals = integrated_ap(images, grouped, bootstrap)
+    if intervals is not None and metrics.get("confidence_intervals"):
+        metrics["confidence_intervals"]["integrated_ap"] = intervals
     curves = iou_curves(images, bootstrap)
     if scored.complete:
         curves["precision_recall"] = scored.precision_recall(class_names)
     metrics = {
         **{key: value for key, value in metrics.items() if key != "confidence_intervals"},
+        "integrated_ap": integrated,
         "curves": curves,
         "by_size": figures_by_size(images, bootstrap),
         "by_group": {
@@ -156,7 +169,9 @@ def evaluate_pairs(
         "notices": [*_empty(metrics), *_notices(names, scored, bootstrap)],
         "definitions": DEFINITIONS,
     }
-    return Evaluation(plain(metrics), images, worst.images())
+    named = {one.name for one in worst.images()}
+    fine = [one for one in best.images() if one.name not in named]
+    return Evaluation(plain(metrics), images, worst.images(), fine)
 
 
 class ScoredImages:

@@ -1,4 +1,4 @@
-"""Keep what is needed to draw the images that went worst."""
+"""Keep what is needed to draw the images that went worst, and those that went best."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FIGURES = ("accuracy", "precision", "recall", "f1")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WorstImage:
-    """An image, its objects, and what became of each.
+    """An image that is to be drawn, its objects, and what became of each.
 
     Attributes
     ----------
@@ -59,20 +59,29 @@ class WorstImages:
     _kept: list[WorstImage] = field(default_factory=list)
 
     def offer(self, pair: Pair, scores: ImageScores) -> None:
-        """Keep an image if it is among the worst so far; of equal accuracy the first one stays."""
+        """Keep an image if it is among those sought so far; of equal ones the first stays."""
         if self.limit < 1 or scores.matching.n_true + scores.matching.n_pred == 0:
             return
-        at = scores.matching.at(KIND_THRESHOLD)
-        if len(self._kept) >= self.limit and at["accuracy"] >= self._kept[-1].figures["accuracy"]:
-            return
-        row = scores.row()
+        row, at = scores.row(), scores.matching.at(KIND_THRESHOLD)
         figures = {name: float(at[name]) for name in _FIGURES}
         figures["mean_accuracy_50_90"] = float(row["mean_accuracy_50_90"])
+        if len(self._kept) >= self.limit and self._rank(figures) >= self._rank(self._kept[-1].figures):
+            return
         image = WorstImage(
             pair.name, pair.image, to_instances(pair.truth), to_instances(pair.prediction), scores.kinds, figures
         )
-        self._kept = sorted([*self._kept, image], key=lambda one: one.figures["accuracy"])[: self.limit]
+        self._kept = sorted([*self._kept, image], key=lambda one: self._rank(one.figures))[: self.limit]
 
     def images(self) -> list[WorstImage]:
-        """The worst image first."""
+        """The one that is sought most comes first."""
         return list(self._kept)
+
+    def _rank(self, figures: Mapping[str, float]) -> tuple[float, ...]:
+        return (figures["accuracy"],)
+
+
+class BestImages(WorstImages):
+    """The images of the highest accuracy at an IoU of 0.5; of equal ones those with the better outlines."""
+
+    def _rank(self, figures: Mapping[str, float]) -> tuple[float, ...]:
+        return -figures["accuracy"], -figures["mean_accuracy_50_90"]

@@ -44,6 +44,7 @@ def evaluate_predictions(
     group_by: Sequence[str] = (),
     annotators: Sequence[str | Path] = (),
     n_worst: int = N_WORST,
+    n_best: int = 0,
     page: bool = True,
 ) -> Evaluation:
     """Compare predicted with true objects, image by image.
@@ -76,6 +77,8 @@ def evaluate_predictions(
         prediction can reach.
     n_worst
         Of so many images, those of the lowest accuracy, the objects are kept for pictures.
+    n_best
+        The same for those of the highest accuracy, for pictures of the caller's own.
     page
         Whether to write ``evaluation.html``: all of it to look at, with pictures of what went wrong.
 
@@ -106,7 +109,7 @@ def evaluate_predictions(
         pairs = _with_annotators(pairs, inputs, agreement, name)
     found = evaluate_pairs(
         pairs, class_names=inputs.class_names, thresholds=thresholds, bootstrap=bootstrap, coco=coco,
-        tolerance=tolerance, group_by=group_by, n_worst=n_worst,
+        tolerance=tolerance, group_by=group_by, n_worst=n_worst, n_best=n_best,
     )  # fmt: skip
     found.metrics["notices"] = [*inputs.oddities(), *found.metrics["notices"]]
     for notice in found.metrics["notices"]:
@@ -115,7 +118,7 @@ def evaluate_predictions(
     metrics = {**source, **found.metrics}
     if agreement is not None:
         metrics["annotators"] = plain(agreement.summary(bootstrap))
-    found = Evaluation(metrics, found.images, found.worst)
+    found = Evaluation(metrics, found.images, found.worst, found.best)
     if folder is not None:
         _write(folder, found, page)
     return found
