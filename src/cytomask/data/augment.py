@@ -7,133 +7,17 @@ The settings of both are :class:`AugmentConfig`; :func:`draw_warp` draws the geo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from cytomask.data.augment_config import AugmentConfig, Elastic, Scale
 from cytomask.data.change_notes import note_change
-from cytomask.data.intensity import AmountRange, Change, IntensityConfig, PositiveRange, Probability
 from cytomask.data.short_edge import ShortestEdge
 from cytomask.geometry.warp import Warp, control_points
 
 #: Displacements beyond so many standard deviations are cut, lest an elastic warp folds the picture.
 CUT = 2.0
-
-
-class Rotation(Change):
-    """Turn by any angle."""
-
-    probability: Probability = 0.3
-    degrees: float = Field(180.0, ge=0, le=180, description="to either side, at most")
-
-
-class Scale(Change):
-    """Make objects larger or smaller.
-
-    Without ``diameter``, by a factor from ``zoom``. With it, the diameter that the objects of the image shall have is
-    drawn, and the factor follows from the median diameter that they do have: so a network sees all sizes alike,
-    whatever the images hold.
-    """
-
-    probability: Probability = 0.8
-    zoom: PositiveRange = Field((0.7, 1.4), description="factor, drawn log-uniformly")
-    diameter: PositiveRange | None = Field(
-        None, description="median object diameter in network pixels, drawn log-uniformly; takes the place of zoom"
-    )
-    min_zoom: float = Field(0.25, gt=0, description="smallest factor that a diameter may lead to")
-    max_zoom: float = Field(4.0, gt=0, description="largest factor that a diameter may lead to")
-    stretch: float = Field(1.15, ge=1, description="ratio of the factors in two perpendicular directions, at most")
-
-    @model_validator(mode="after")
-    def _limits(self) -> Self:
-        if self.min_zoom > self.max_zoom:
-            raise ValueError(f"min_zoom {self.min_zoom:g} is above max_zoom {self.max_zoom:g}")
-        return self
-
-
-class Elastic(Change):
-    """Bend smoothly, by random displacements of the points of a coarse grid."""
-
-    probability: Probability = 0.2
-    spacing: PositiveRange = Field((32.0, 96.0), description="pixels between the grid's points, drawn log-uniformly")
-    strength: AmountRange = Field(
-        (0.02, 0.1), description="standard deviation of the displacements, as a share of the spacing"
-    )
-
-    @model_validator(mode="after")
-    def _not_folding(self) -> Self:
-        if self.strength[1] > 0.25:
-            raise ValueError(f"a strength of {self.strength[1]:g} would fold the picture; at most 0.25")
-        return self
-
-
-class AugmentConfig(BaseModel):
-    """How training patches are varied.
-
-    Examples
-    --------
-    >>> AugmentConfig.none().flips
-    0.0
-    >>> AugmentConfig(scale={"diameter": [8, 120]}).scale.diameter
-    (8.0, 120.0)
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    flips: Probability | tuple[Probability, Probability] = Field(
-        0.5, description="how often each axis is flipped: one number, or for top with bottom and for left with right"
-    )
-    quarter_turns: Probability = Field(1.0, description="how often one of the four quarter turns is drawn")
-    rotation: Rotation = Field(default_factory=Rotation)
-    scale: Scale = Field(default_factory=Scale)
-    elastic: Elastic = Field(default_factory=Elastic)
-    intensity: IntensityConfig = Field(default_factory=IntensityConfig)
-    min_object_pixels: int = Field(
-        4, ge=1, description="connected parts of objects with fewer pixels are taken out of the labels"
-    )
-
-    @classmethod
-    def none(cls) -> AugmentConfig:
-        """Make the settings that leave every patch as it is."""
-        off = {name: {"probability": 0.0} for name in IntensityConfig.model_fields}
-        return cls.model_validate(
-            {
-                "flips": 0.0,
-                "quarter_turns": 0.0,
-                "rotation": {"probability": 0.0},
-                "scale": {"probability": 0.0},
-                "elastic": {"probability": 0.0},
-                "intensity": off,
-                "min_object_pixels": 1,
-            }
-        )
-
-    def diameter_range(self, sizes: Mapping[str, Any]) -> tuple[float, float]:
-        """Tell which object diameters, in network pixels, training shows with these settings.
-
-        Parameters
-        ----------
-        sizes
-            ``diameter_p5`` and ``diameter_p95`` of the annotated objects, in pixels.
-
-        Examples
-        --------
-        >>> AugmentConfig(scale={"zoom": [0.5, 2]}).diameter_range({"diameter_p5": 10, "diameter_p95": 30})
-        (5.0, 60.0)
-        """
-        low, high = float(sizes["diameter_p5"]), float(sizes["diameter_p95"])
-        if self.scale.probability > 0:
-            if self.scale.diameter is not None:
-                # Never more than the zoom can make of the objects that there are.
-                low_drawn, high_drawn = self.scale.diameter
-                least, most = low * self.scale.min_zoom, high * self.scale.max_zoom
-                low, high = min(low, max(low_drawn, least)), max(high, min(high_drawn, most))
-            else:
-                low, high = low * min(1.0, self.scale.zoom[0]), high * max(1.0, self.scale.zoom[1])
-        return round(low, 2), round(high, 2)
 
 
 def draw_warp(

@@ -7,137 +7,15 @@ probability and a range; what is drawn depends on the given random generator alo
 from __future__ import annotations
 
 import math
-from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from cytomask.data.augment_config import Change, IntensityConfig, Noise, Unevenness
 from cytomask.data.change_notes import note_change
 
 _Image = npt.NDArray[np.float32]
-
-
-def _rising(pair: tuple[float, float]) -> tuple[float, float]:
-    if not pair[0] <= pair[1]:
-        raise ValueError(f"the range must rise, not go from {pair[0]:g} to {pair[1]:g}")
-    return pair
-
-
-def _above_zero(pair: tuple[float, float]) -> tuple[float, float]:
-    if pair[0] <= 0:
-        raise ValueError(f"the range must lie above 0, not begin at {pair[0]:g}")
-    return pair
-
-
-def _not_negative(pair: tuple[float, float]) -> tuple[float, float]:
-    if pair[0] < 0:
-        raise ValueError(f"the range must not go below 0, but begins at {pair[0]:g}")
-    return pair
-
-
-_Finite = Annotated[float, Field(allow_inf_nan=False)]
-#: Lowest and highest value.
-Range = Annotated[tuple[_Finite, _Finite], AfterValidator(_rising)]
-PositiveRange = Annotated[Range, AfterValidator(_above_zero)]
-AmountRange = Annotated[Range, AfterValidator(_not_negative)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-
-
-class Change(BaseModel):
-    """A random change that is made with a probability."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    probability: Probability = Field(0.0, description="how often the change is made")
-
-
-class Inversion(Change):
-    """Dark becomes bright: ``1 - value``."""
-
-    probability: Probability = 0.05
-
-
-class Gamma(Change):
-    """Contrast of dark against bright parts: ``value ** gamma`` (values below 0 stay)."""
-
-    probability: Probability = 0.3
-    gamma: PositiveRange = Field((0.6, 1.6), description="exponent, drawn log-uniformly")
-
-
-class Brightness(Change):
-    """Gain and offset: ``value * gain + offset``."""
-
-    probability: Probability = 0.6
-    gain: PositiveRange = Field((0.6, 1.4), description="factor, drawn log-uniformly")
-    offset: Range = Field((-0.1, 0.1), description="added after the factor")
-
-
-class Unevenness(Change):
-    """Background or illumination that changes over the picture: a random slope and bulge, added or multiplied."""
-
-    probability: Probability = 0.15
-    strength: AmountRange = Field((0.05, 0.35), description="from the darkest to the brightest place")
-
-
-class Tint(Change):
-    """Show a grey picture in a random colour, one channel of it at full weight (for models of colour pictures).
-
-    A bright picture is tinted half as strongly: lamps and stains colour the light, but do not take it all.
-    """
-
-    others: AmountRange = Field((0.0, 1.0), description="weights of the other channels")
-
-
-class Colour(Change):
-    """Another hue and saturation (for models of colour pictures)."""
-
-    hue: float = Field(8.0, ge=0, le=180, description="turn of the hue to either side, at most, in degrees")
-    saturation: AmountRange = Field((0.7, 1.3), description="0 is grey, 1 as it is")
-
-
-class Blur(Change):
-    """Out of focus: a Gaussian filter."""
-
-    probability: Probability = 0.15
-    sigma: PositiveRange = Field((0.4, 2.0), description="pixels, drawn log-uniformly")
-    of_diameter: float = Field(0.1, gt=0, description="at most this share of the objects' diameter")
-
-
-class LowResolution(Change):
-    """A coarse camera: averaged to larger pixels and interpolated back."""
-
-    probability: Probability = 0.1
-    factor: PositiveRange = Field((1.5, 3.0), description="side of the larger pixels, drawn log-uniformly")
-    of_diameter: float = Field(0.2, gt=0, description="at most this share of the objects' diameter")
-
-
-class Noise(Change):
-    """Noise of the camera (the same everywhere) and of the photons (grows with the root of the signal)."""
-
-    probability: Probability = 0.3
-    camera: AmountRange = Field((0.0, 0.08), description="standard deviation")
-    photons: AmountRange = Field((0.0, 0.12), description="standard deviation where the value is 1")
-
-
-class IntensityConfig(BaseModel):
-    """All changes of pixel values, in the order in which they are made.
-
-    Noise comes before or after the low resolution, by chance: cameras bin, and people resize.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    inversion: Inversion = Field(default_factory=Inversion)
-    gamma: Gamma = Field(default_factory=Gamma)
-    unevenness: Unevenness = Field(default_factory=Unevenness)
-    brightness: Brightness = Field(default_factory=Brightness)
-    tint: Tint = Field(default_factory=Tint)
-    colour: Colour = Field(default_factory=Colour)
-    blur: Blur = Field(default_factory=Blur)
-    noise: Noise = Field(default_factory=Noise)
-    low_resolution: LowResolution = Field(default_factory=LowResolution)
 
 
 def change_intensity(
@@ -178,7 +56,7 @@ def change_intensity(
     Examples
     --------
     >>> image = np.linspace(0, 1, 16, dtype=np.float32).reshape(1, 4, 4)
-    >>> config = IntensityConfig(inversion=Inversion(probability=1))
+    >>> config = IntensityConfig(inversion={"probability": 1})
     >>> one, two = (change_intensity(image, config, np.random.default_rng(7)) for _ in range(2))
     >>> bool((one == two).all())
     True

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from cytomask.data.augment import AugmentConfig, draw_warp
+from cytomask.data.augment import draw_warp
+from cytomask.data.augment_config import AugmentConfig
 from cytomask.data.change_notes import note_change
 from cytomask.data.channel_mix import ChannelMix, DrawnChannels, mixed
 from cytomask.data.intensity import change_intensity

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cytomask.data.augment import AugmentConfig, draw_whole_warp
+from cytomask.data.augment import draw_whole_warp
+from cytomask.data.augment_config import AugmentConfig
 from cytomask.data.intensity import change_intensity
 from cytomask.data.patches import SourceImage, warped_layers
 from cytomask.data.short_edge import ShortestEdge

@@ -5,20 +5,22 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cytomask.data.augment import AugmentConfig
+from cytomask.data.augment_config import AugmentConfig
 from cytomask.data.channels import ChannelExpectation
 from cytomask.data.normalise import Normalisation, PercentileNormalisation
-from cytomask.data.patches import PatchSampler
-from cytomask.data.whole_images import WholeImageSampler
 from cytomask.data.working_size import ImageSize
 from cytomask.errors import ConfigError, first_problem
 from cytomask.tracking.config import TrackingConfig
 from cytomask.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from cytomask.data.patches import PatchSampler
+    from cytomask.data.whole_images import WholeImageSampler
 
 RECIPES = Path(__file__).parent / "recipes"
 _STRICT = ConfigDict(extra="forbid")
@@ -66,6 +68,10 @@ class PatchSection(BaseModel):
 
     def sampler(self, augment: AugmentConfig) -> PatchSampler | WholeImageSampler:
         """Make what draws training items."""
+        # Compiled code that reading an experiment does not need.
+        from cytomask.data.patches import PatchSampler
+        from cytomask.data.whole_images import WholeImageSampler
+
         if self.mode == "image":
             return WholeImageSampler(self.short_edge, self.long_edge, self.crop, augment)
         return PatchSampler(self.size, self.foreground, augment)

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cytomask.data.augment import AugmentConfig, draw_warp
+from cytomask.data.augment import draw_warp
+from cytomask.data.augment_config import AugmentConfig, IntensityConfig
 from cytomask.data.change_notes import changes_noted
 from cytomask.data.channel_mix import ChannelMix
-from cytomask.data.intensity import IntensityConfig, change_intensity
+from cytomask.data.intensity import change_intensity
 from cytomask.data.patch_dataset import PatchDataset
 from cytomask.data.patches import PatchSampler, SourceImage, warped_layers
 from cytomask.data.sample import Sample

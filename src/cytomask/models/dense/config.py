@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from cytomask.models.segmenter import Postprocess, SegmenterConfig
+from cytomask.models.segmenter_config import Postprocess, SegmenterConfig
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 #: Loss terms by name.

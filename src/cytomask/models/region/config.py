@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from cytomask.models.segmenter import Postprocess, SegmenterConfig
+from cytomask.models.segmenter_config import Postprocess, SegmenterConfig
 
 #: ``frozen_batch``: batch norm whose statistics and weights never move; ``group``: group norm of 32 groups.
 Norm = Literal["none", "frozen_batch", "batch", "group"]

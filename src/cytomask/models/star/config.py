@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from cytomask.models.segmenter import Postprocess, SegmenterConfig
+from cytomask.models.segmenter_config import Postprocess, SegmenterConfig
 
 
 class UNetConfig(BaseModel):
