@@ -84,6 +84,10 @@ class TrainingError(CytomaskError):
     """Training cannot go on."""
 
 
+class ClusterError(CytomaskError):
+    """Other processes or machines are not there, or do not do what is asked of them."""
+
+
 def first_problem(error: Any) -> str:
     """Put the first finding of a pydantic ``ValidationError`` into one line: where, what, and the value.
 

@@ -6,6 +6,8 @@ A file is written beside its target under a temporary name and moved into place 
 from __future__ import annotations
 
 import os
+import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +18,8 @@ from cytomask.errors import OutputError
 
 #: File systems hold names of so many bytes.
 _LONGEST_NAME = 255
+#: Tells this process from those of other machines that write into the same folder and have the same number.
+_HERE = secrets.token_hex(4)
 
 
 def output_folder(path: str | Path) -> Path:
@@ -82,10 +86,31 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 def _beside(target: Path, stem: str, suffix: str) -> Path:
     """A temporary path beside the target; of a name that is nearly as long as names may be, it has the beginning."""
-    end = f".{os.getpid()}.part{suffix}"
+    end = f".{os.getpid()}-{_HERE}.part{suffix}"
     while stem and len(os.fsencode(f".{stem}{end}")) > _LONGEST_NAME:
         stem = stem[:-1]
     return target.with_name(f".{stem}{end}")
+
+
+def remove_leftovers(path: str | Path) -> None:
+    """Delete what processes that were killed while they wrote a file left beside it; nobody may be writing it now.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for name in ("a.txt", ".a.7-0badcafe.part.txt", ".a_b.7-0badcafe.part.txt"):
+    ...     _ = (folder / name).write_text("half")
+    >>> remove_leftovers(folder / "a.txt")
+    >>> sorted(p.name for p in folder.iterdir())
+    ['.a_b.7-0badcafe.part.txt', 'a.txt']
+    """
+    target = Path(path)
+    ours = re.compile(rf"\.{re.escape(target.stem)}\.\d+(-[0-9a-f]+)?\.part{re.escape(target.suffix)}")
+    for entry in target.parent.iterdir() if target.parent.is_dir() else ():
+        if ours.fullmatch(entry.name):
+            with suppress(OSError):
+                entry.unlink()
 
 
 @contextmanager

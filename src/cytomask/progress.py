@@ -8,11 +8,16 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Literal, TypeVar
 
 T = TypeVar("T")
+#: Something that was said: whether it is a warning, and the words.
+Said = tuple[Literal["say", "warn"], str]
 
 _quiet = False
+#: Where messages go instead of stderr, while somebody listens.
+_heard: list[Said] | None = None
 
 #: Seconds between two plain progress lines where there is no terminal.
 LINE_EVERY = 10.0
@@ -24,14 +29,45 @@ def set_quiet(quiet: bool) -> None:
     _quiet = quiet
 
 
+@contextmanager
+def listening() -> Iterator[list[Said]]:
+    """Collect what is said meanwhile instead of printing it, for people who sit elsewhere; loops show nothing.
+
+    Examples
+    --------
+    >>> with listening() as said:
+    ...     say("3 tiles")
+    ...     warn("the last one is cut")
+    >>> said
+    [('say', '3 tiles'), ('warn', 'the last one is cut')]
+    """
+    global _heard
+    before, _heard = _heard, []
+    try:
+        yield _heard
+    finally:
+        _heard = before
+
+
+def repeat(said: Iterable[Said]) -> None:
+    """Say again what was heard elsewhere."""
+    for kind, message in said:
+        (warn if kind == "warn" else say)(message)
+
+
 def say(message: str) -> None:
     """Print one line of information on stderr."""
-    if not _quiet:
+    if _heard is not None:
+        _heard.append(("say", message))
+    elif not _quiet:
         print(message, file=sys.stderr, flush=True)
 
 
 def warn(message: str) -> None:
     """Print a warning on stderr, also when quiet: it tells of something that may spoil a result."""
+    if _heard is not None:
+        _heard.append(("warn", message))
+        return
     print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
@@ -56,7 +92,7 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
     """
     if total is None:
         total = len(items) if isinstance(items, Sized) else None
-    if _quiet or (total is not None and total <= 1):
+    if _quiet or _heard is not None or (total is not None and total <= 1):
         yield from items
     elif sys.stderr.isatty():
         yield from _bar(items, description, total)
