@@ -14,6 +14,7 @@ from cytomask.errors import ConfigError, LabelError, OutputError
 from cytomask.image import Image
 from cytomask.instances import Instances
 from cytomask.measuring import shape_kernels as kernels
+from cytomask.measuring.column_names import safe_names
 from cytomask.measuring.intensities import intensities
 from cytomask.output import replacing
 
@@ -126,7 +127,7 @@ def measure(
     columns["circularity"] = 4 * math.pi * areas * size_y * size_x / long**2
     if image is not None:
         mean, least, greatest = intensities(instances, image, areas)
-        for c, name in enumerate(_safe_names(image.channels)):
+        for c, name in enumerate(safe_names(image.channels)):
             columns[f"intensity_mean_{name}"] = mean[:, c]
             columns[f"intensity_min_{name}"] = least[:, c]
             columns[f"intensity_max_{name}"] = greatest[:, c]
@@ -224,24 +225,3 @@ def _ellipse(yy: np.ndarray, xx: np.ndarray, yx: np.ndarray) -> tuple[np.ndarray
 
 def _text(values: Sequence[str]) -> pd.Series:
     return pd.Series(list(values), dtype="string")
-
-
-def _safe_names(channels: Sequence[str]) -> list[str]:
-    """Make channel names fit for column names: letters, digits and underscores only, none twice.
-
-    Examples
-    --------
-    >>> _safe_names(["DAPI", "anti-CD3 (488)", "dapi", "", "anti CD3/488"])
-    ['DAPI', 'anti_CD3_488', 'dapi_2', 'channel_3', 'anti_CD3_488_2']
-    """
-    names: list[str] = []
-    taken: set[str] = set()
-    for number, channel in enumerate(channels):
-        base = re.sub(r"\W+", "_", channel).strip("_") or f"channel_{number}"
-        name, again = base, 1
-        while name.casefold() in taken:
-            again += 1
-            name = f"{base}_{again}"
-        taken.add(name.casefold())
-        names.append(name)
-    return names
