@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cytomask.reporting import evaluation_sections as of
 from cytomask.reporting.evaluation_pictures import EvaluationPicture, close_views, large_figure, thumbnail
 from cytomask.reporting.evaluation_words import (
@@ -243,9 +241,7 @@ def _chips(picture: EvaluationPicture) -> Html:
         for name, title in (("f1", "F1"), ("accuracy", "accuracy"))
         if name in picture.figures
     ][:1]
-    truth = np.bincount(np.asarray(picture.truth_kinds, int), minlength=len(picture.truth_names))
-    prediction = np.bincount(np.asarray(picture.prediction_kinds, int), minlength=len(picture.prediction_names))
-    counts = dict(zip(picture.prediction_names, prediction.tolist())) | dict(zip(picture.truth_names, truth.tolist()))
+    counts = picture.counts()
     chips.append(element("li", counted(len(picture.truth), "true object")))
     for name, (title, _) in KINDS.items():
         if counts.get(name):

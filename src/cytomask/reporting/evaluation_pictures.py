@@ -97,6 +97,20 @@ class EvaluationPicture:
             window=None,
         )
 
+    def counts(self) -> dict[str, int]:
+        """How many objects there are of each kind; of what both sides have, the true ones."""
+        of_sides = (
+            dict(zip(names, np.bincount(np.asarray(kinds, int), minlength=len(names)).tolist()))
+            for names, kinds in (
+                (self.prediction_names, self.prediction_kinds),
+                (self.truth_names, self.truth_kinds),
+            )
+        )
+        found: dict[str, int] = {}
+        for one in of_sides:
+            found |= one
+        return found
+
     def cut_to_window(self) -> EvaluationPicture:
         """The part that is to be shown."""
         return self if self.window is None else self.part(*self.window)
@@ -125,23 +139,54 @@ class EvaluationPicture:
         )
 
 
-def large_figure(picture: EvaluationPicture, name: str, budget: PictureBudget) -> Html | None:
-    """The picture with its layers; None where the page has no room for it."""
+@dataclass(frozen=True, eq=False)
+class LayeredPicture:
+    """A picture and the transparent layers over it, all of one size.
+
+    Attributes
+    ----------
+    ground
+        The image, uint8 ``(Y, X, 3)``.
+    layers
+        Key, title and colour codes (uint8 ``(Y, X)``, positions in ``LAYER_PALETTE``) of each layer; the last one tells
+        most.
+    """
+
+    ground: np.ndarray
+    layers: tuple[tuple[str, str, np.ndarray], ...]
+
+    def flat(self) -> np.ndarray:
+        """The picture with its last layer, uint8 ``(Y, X, 3)``."""
+        return lay_over(self.ground, self.layers[-1][2])
+
+
+def layered(picture: EvaluationPicture, side: int = LARGE) -> LayeredPicture:
+    """Draw the part of an image that is to be shown, its longer side being about ``side`` pixels."""
     shown = picture.cut_to_window()
-    grid = Grid.fitting(shown.truth.shape, LARGE, most=4)
-    base = budget.photo(shown.ground(grid))
+    grid = Grid.fitting(shown.truth.shape, side, most=4)
     layers = (
         ("truth", "Truth", side_layer(shown.truth, "truth", grid=grid)),
         ("prediction", "Prediction", side_layer(shown.prediction, "prediction", grid=grid)),
         ("errors", "Errors", shown.errors(grid)),
     )
-    drawn = [(key, title, source) for key, title, codes in layers if (source := budget.layer(codes, LAYER_PALETTE))]
-    if base is None or len(drawn) < len(layers):
+    return LayeredPicture(shown.ground(grid), layers)
+
+
+def large_figure(picture: EvaluationPicture, name: str, budget: PictureBudget) -> Html | None:
+    """The picture with its layers; None where the page has no room for it."""
+    drawn = layered(picture)
+    base = budget.photo(drawn.ground)
+    sources = [
+        (key, title, source)
+        for key, title, codes in drawn.layers
+        if (source := budget.layer(codes, LAYER_PALETTE)) is not None
+    ]
+    if base is None or len(sources) < len(drawn.layers):
         return None
     return layered_figure(
         base,
-        drawn,
-        grid.size(shown.truth.shape),
+        sources,
+        (drawn.ground.shape[0], drawn.ground.shape[1]),
         f"{picture.name} with outlines of found, missed and false objects",
         name=name,
         shown="errors",

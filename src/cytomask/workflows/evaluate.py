@@ -45,6 +45,8 @@ def evaluate_predictions(
     annotators: Sequence[str | Path] = (),
     n_worst: int = N_WORST,
     n_best: int = 0,
+    max_images: int | None = None,
+    notices: Sequence[str] = (),
     page: bool = True,
 ) -> Evaluation:
     """Compare predicted with true objects, image by image.
@@ -79,6 +81,10 @@ def evaluate_predictions(
         Of so many images, those of the lowest accuracy, the objects are kept for pictures.
     n_best
         The same for those of the highest accuracy, for pictures of the caller's own.
+    max_images
+        Only so many images, the first by their names.
+    notices
+        What the reader must know besides what is found here; it comes first among ``notices``.
     page
         Whether to write ``evaluation.html``: all of it to look at, with pictures of what went wrong.
 
@@ -98,7 +104,7 @@ def evaluate_predictions(
     OutputError
         If the results cannot be written.
     """
-    inputs = find_inputs(predictions, truth, split, annotators)
+    inputs = find_inputs(predictions, truth, split, annotators, max_images)
     folder = None if out is None else output_folder(out)
     bootstrap = bootstrap or Bootstrap()
     pairs: Iterable[Pair] = track(inputs.read(), "evaluating", total=len(inputs.pairs))
@@ -111,7 +117,7 @@ def evaluate_predictions(
         pairs, class_names=inputs.class_names, thresholds=thresholds, bootstrap=bootstrap, coco=coco,
         tolerance=tolerance, group_by=group_by, n_worst=n_worst, n_best=n_best,
     )  # fmt: skip
-    found.metrics["notices"] = [*inputs.oddities(), *found.metrics["notices"]]
+    found.metrics["notices"] = [*notices, *inputs.oddities(), *found.metrics["notices"]]
     for notice in found.metrics["notices"]:
         warn(notice)
     source = {"cytomask": __version__, "predictions": str(predictions), "truth": str(truth), "split": split}

@@ -94,7 +94,11 @@ class Inputs:
 
 
 def find_inputs(
-    predictions: str | Path, truth: str | Path, split: str | None = None, annotators: Sequence[str | Path] = ()
+    predictions: str | Path,
+    truth: str | Path,
+    split: str | None = None,
+    annotators: Sequence[str | Path] = (),
+    max_images: int | None = None,
 ) -> Inputs:
     """Pair predictions with truths by name.
 
@@ -109,6 +113,8 @@ def find_inputs(
         Only this split of the data set.
     annotators
         Other annotations of the same images, in any form that the truth may have.
+    max_images
+        Only so many images, the first by their names.
 
     Raises
     ------
@@ -128,6 +134,7 @@ def find_inputs(
             fix="name one of these, or say in the data set's file how it is split",
         )
     wanted = [name for name, entry in true.entries.items() if split is None or entry.split == split]
+    wanted = wanted[:max_images]
     if not wanted:
         raise DataError("there are no images to compare with", where=truth, found=f"split {split!r} is empty")
     predicted = open_side(predictions, "prediction", truth=_one_file(true, wanted) or Path(truth))
