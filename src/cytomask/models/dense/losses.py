@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cytomask.errors import ConfigError
+from cytomask.models.batch_part import mean_over_processes, sum_over_processes
 from cytomask.models.dense.config import DenseConfig
 
 #: What is added to found and true pixels alike in overlap losses: one pixel more that is right.
@@ -79,7 +80,7 @@ def dense_losses(
         truth = truth.float()
         entropy = F.binary_cross_entropy_with_logits(sigmoid, truth, reduction="none")
         weight = _sigmoid_weights(truth, class_weights, border) * valid[:, None]
-        total = valid.sum() * truth.shape[1]
+        total = mean_over_processes(valid.sum() * truth.shape[1])
         probability = sigmoid.sigmoid()
     else:
         kinds = n + 1 if config.output == "softmax" else 3
@@ -87,7 +88,7 @@ def dense_losses(
         log = logits[:, :kinds].log_softmax(dim=1)
         entropy = -(log * truth).sum(dim=1)
         weight = _softmax_weights(truth, class_weights, border) * valid
-        total = weight.sum()
+        total = mean_over_processes(weight.sum())
         probability, truth = log.exp()[:, 1:], truth[:, 1:]
     for term, factor in loss.terms.items():
         if term == "cross_entropy":
@@ -105,7 +106,7 @@ def dense_losses(
         of_object = _one_hot(targets["labels"], n + 1)[:, 1:]
         entropy = -(logits[:, -n:].log_softmax(dim=1) * of_object).sum(dim=1)
         known = of_object.sum(dim=1) * valid
-        losses["class"] = loss.object_class_weight * _mean(entropy * known, known.sum())
+        losses["class"] = loss.object_class_weight * _mean(entropy * known, mean_over_processes(known.sum()))
     return losses
 
 
@@ -160,15 +161,21 @@ def _sigmoid_weights(truth: Tensor, class_weights: Tensor | None, border: Tensor
 
 
 def _mean(values: Tensor, total: Tensor) -> Tensor:
-    """Sum over ``total``, or 0 where that is 0, as the sum then is."""
+    """Sum over ``total``, or 0 where that is 0, as the sum then is.
+
+    ``total`` is the mean of all processes that share the batch.
+    """
     return values.sum() / torch.where(total > 0, total, torch.ones_like(total))
 
 
 def _overlap_loss(probability: Tensor, truth: Tensor, valid: Tensor, alpha: float, beta: float) -> Tensor:
     found, true = probability * valid[:, None], truth * valid[:, None]
     over_batch = (0, 2, 3)
-    hit = (found * truth).sum(over_batch)
-    wrong, missed = found.sum(over_batch) - hit, true.sum(over_batch) - hit
+    # Of the whole batch, also where processes share it: the quotient of sums is no sum of quotients.
+    hit, all_found, all_true = sum_over_processes(
+        torch.stack([(found * truth).sum(over_batch), found.sum(over_batch), true.sum(over_batch)])
+    )
+    wrong, missed = all_found - hit, all_true - hit
     return (1 - (hit + _SMOOTH) / (hit + alpha * wrong + beta * missed + _SMOOTH)).mean()
 
 
@@ -176,4 +183,5 @@ def _distance_error(distance: Tensor, targets: dict[str, Tensor], valid: Tensor)
     error = (distance - targets["distance"].float()).abs()
     inside = targets["foreground"].float() * valid
     outside = valid - inside
-    return _mean(error * inside, inside.sum()) + _BACKGROUND * _mean(error * outside, outside.sum())
+    pixels, others = mean_over_processes(torch.stack([inside.sum(), outside.sum()]))
+    return _mean(error * inside, pixels) + _BACKGROUND * _mean(error * outside, others)

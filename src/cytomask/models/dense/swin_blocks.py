@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cytomask.models.batch_part import random_of_batch
+
 #: What is added to attention logits of keys that must not be seen: their weights are exactly 0 in every precision, and
 #: a query that sees no key at all, which only padding is, still gets finite numbers.
 _UNSEEN = -1e4
@@ -192,7 +194,7 @@ class SwinBlock(nn.Module):
     def _dropped(self, branch: Tensor) -> Tensor:
         if not self.training or self.drop_path == 0:
             return branch
-        kept = torch.rand(len(branch), 1, 1, 1, device=branch.device) >= self.drop_path
+        kept = random_of_batch(len(branch), branch.device).view(-1, 1, 1, 1) >= self.drop_path
         return branch * (kept / (1 - self.drop_path)).to(branch.dtype)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
+from cytomask.models.batch_part import generator_of_item
 from cytomask.models.region.box_coder import decode
 from cytomask.models.region.box_head import BoxHead
 from cytomask.models.region.box_losses import box_head_losses, of_class
@@ -84,7 +85,10 @@ class BoxBranch(nn.Module):
             that the last stage makes of them.
         """
         losses: dict[str, Tensor] = {}
-        regions = [self.sample(p, truth) for p, truth in zip(proposals, truths, strict=True)]
+        regions = [
+            self.sample(p, truth, generator_of_item(i, "boxes", p.device))
+            for i, (p, truth) in enumerate(zip(proposals, truths, strict=True))
+        ]
         for_masks = regions
         logits = deltas = features[0]
         for stage, settings in enumerate(self.stages):
@@ -162,11 +166,13 @@ class BoxBranch(nn.Module):
         return found
 
     @torch.no_grad()
-    def sample(self, proposals: Tensor, truth: Truth) -> Regions:
+    def sample(self, proposals: Tensor, truth: Truth, generator: torch.Generator | None = None) -> Regions:
         """Draw the proposals of one image that the heads are trained on: objects first, then background."""
         boxes = torch.cat([proposals, truth.boxes]) if self.sampling.append_truth else proposals
         regions = self._label(boxes, truth, 0)
-        objects, others = sample(regions.classes, self.sampling.batch, self.sampling.positive, self.n_classes)
+        objects, others = sample(
+            regions.classes, self.sampling.batch, self.sampling.positive, self.n_classes, generator
+        )
         return regions.take(torch.cat([objects, others]))
 
     def _label(self, boxes: Tensor, truth: Truth, stage: int) -> Regions:

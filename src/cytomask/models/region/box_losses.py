@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cytomask.models.batch_part import mean_over_processes
 from cytomask.models.region.box_coder import Weights, encode
 from cytomask.models.region.config import BoxHeadConfig
 
@@ -62,13 +63,14 @@ def box_head_losses(
         object weighs the same however many there are. Zero, and still joined to the predictions, without boxes.
     """
     logits, deltas = logits.float(), deltas.float()
+    count = mean_over_processes(torch.tensor(float(len(classes)), device=logits.device))
     if len(classes) == 0:
         return logits.sum() * 0, deltas.sum() * 0
-    entropy = F.cross_entropy(logits, classes)
+    entropy = F.cross_entropy(logits, classes, reduction="sum") / count
     objects = torch.nonzero(classes < logits.shape[1] - 1).flatten()
     predicted = of_class(deltas, classes.clamp(max=logits.shape[1] - 2))[objects]
     changes = encode(boxes[objects], targets[objects], weights)
-    distance = smooth_l1_sum(predicted, changes, config.beta) / len(classes)
+    distance = smooth_l1_sum(predicted, changes, config.beta) / count
     return config.class_weight * entropy, config.box_weight * distance
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cytomask.models.batch_part import processes
 from cytomask.models.region.config import ConvolutionMaskConfig, RegionConfig
-from cytomask.models.region.mask_head import MaskHead, of_class
+from cytomask.models.region.mask_head import MaskHead, mask_loss, of_class
 from cytomask.models.region.mask_targets import mask_targets
 from cytomask.models.region.point_rend import PointRendMaskBranch
 from cytomask.models.region.pooler import LEVELS, Pooler
@@ -50,14 +50,14 @@ class ConvolutionMaskBranch(nn.Module):
         truths
             Objects of each image.
         """
-        if not any(len(r) for r in regions):
+        if processes() == 1 and not any(len(r) for r in regions):
             # Still a function of the parameters, so that each has a gradient.
             return {"mask": torch.as_tensor(sum(p.sum() for p in self.parameters()) * 0.0)}
         boxes = [r.boxes.detach() for r in regions]
         classes = torch.cat([r.classes for r in regions])
         logits = of_class(self.head(self.pooler(features, boxes)), classes).float()
         targets = torch.cat([mask_targets(t, r, self.config.side) for t, r in zip(truths, regions)])
-        return {"mask": self.config.weight * F.binary_cross_entropy_with_logits(logits, targets.float())}
+        return {"mask": self.config.weight * mask_loss(logits, targets.float())}
 
     def masks(self, features: list[Tensor], boxes: list[Tensor], classes: list[Tensor]) -> list[Tensor]:
         """Logits float32 ``(N, side, side)`` of each box's own class, for each image."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cytomask.models.batch_part import mean_over_processes
 from cytomask.models.region.config import ConvolutionMaskConfig
 from cytomask.models.region.norms import Convolution
 
@@ -24,7 +27,6 @@ class MaskHead(nn.Module):
 
     Examples
     --------
-    >>> import torch
     >>> head = MaskHead(ConvolutionMaskConfig(convolutions=2, width=16), 8, 3)
     >>> head(torch.zeros(5, 8, 14, 14)).shape
     torch.Size([5, 3, 28, 28])
@@ -54,12 +56,23 @@ def begin_undecided(layer: nn.Conv1d | nn.Conv2d | nn.Linear) -> None:
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
 
+def mask_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean binary cross entropy of masks ``(R, …)``; where processes share a batch, over those of the whole batch.
+
+    Examples
+    --------
+    >>> mask_loss(torch.zeros(1, 2, 2), torch.ones(1, 2, 2))
+    tensor(0.6931)
+    """
+    count = mean_over_processes(torch.tensor(float(logits.numel()), device=logits.device))
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / count.clamp_min(1)
+
+
 def of_class(logits: Tensor, classes: Tensor) -> Tensor:
     """Pick each region's own class: ``(R, C, …)`` to ``(R, …)``; where there is one mask for all, that.
 
     Examples
     --------
-    >>> import torch
     >>> of_class(torch.arange(6).reshape(2, 3), torch.tensor([2, 0]))
     tensor([2, 3])
     """

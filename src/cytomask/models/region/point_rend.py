@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cytomask.models.batch_part import processes
 from cytomask.models.region.config import PointRendMaskConfig
-from cytomask.models.region.mask_head import of_class
+from cytomask.models.region.mask_head import mask_loss, of_class
 from cytomask.models.region.mask_targets import mask_targets, sample_masks
 from cytomask.models.region.point_head import CoarseHead, PointHead
 from cytomask.models.region.point_sampling import (
@@ -67,25 +68,26 @@ class PointRendMaskBranch(nn.Module):
         truths
             Objects of each image.
         """
-        if not any(len(r) for r in regions):
+        if processes() == 1 and not any(len(r) for r in regions):
             nothing = [sum(p.sum() for p in head.parameters()) * 0.0 for head in (self.coarse, self.point)]
             return {"mask": torch.as_tensor(nothing[0]), "mask_point": torch.as_tensor(nothing[1])}
         finest, config = features[0].float(), self.config
         boxes = [r.boxes.detach().float() for r in regions]
         classes = torch.cat([r.classes for r in regions])
         pairs = list(zip(truths, regions))
+        counts = [len(b) for b in boxes]
 
         coarse = self._coarse_masks(finest, boxes)
         targets = torch.cat([mask_targets(t, r, config.coarse_side) for t, r in pairs]).float()
-        loss = F.binary_cross_entropy_with_logits(of_class(coarse, classes), targets)
+        loss = mask_loss(of_class(coarse, classes), targets)
 
         with torch.no_grad():
             own = of_class(coarse, classes)
-            points = draw_training_points(own, config.train_points, config.oversample, config.importance)
-            pieces = points_in_image(torch.cat(boxes), points).split([len(b) for b in boxes])
+            points = draw_training_points(own, config.train_points, config.oversample, config.importance, counts)
+            pieces = points_in_image(torch.cat(boxes), points).split(counts)
             inside = torch.cat([sample_masks(t, r.matched, p) for (t, r), p in zip(pairs, pieces)])
         logits = of_class(self._point_logits(finest, boxes, coarse, points), classes)
-        point_loss = F.binary_cross_entropy_with_logits(logits, inside)
+        point_loss = mask_loss(logits, inside)
         return {"mask": config.weight * loss, "mask_point": config.weight * point_loss}
 
     def masks(self, features: list[Tensor], boxes: list[Tensor], classes: list[Tensor]) -> list[Tensor]:

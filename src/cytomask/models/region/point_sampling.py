@@ -5,9 +5,13 @@ Points are float32, ``x`` and ``y`` as shares of a box's width and height, from 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from cytomask.models.batch_part import random_of_items
 
 
 def grid_points(side: int, device: torch.device | None = None) -> Tensor:
@@ -81,7 +85,9 @@ def sample_features(features: Tensor, boxes: list[Tensor], points: Tensor, strid
     return torch.cat(found)
 
 
-def draw_training_points(certainty_at: Tensor, count: int, oversample: float, importance: float) -> Tensor:
+def draw_training_points(
+    certainty_at: Tensor, count: int, oversample: float, importance: float, regions: Sequence[int] | None = None
+) -> Tensor:
     """Draw points at random, and mostly keep those where a mask is uncertain (PointRend, section 3.1).
 
     Parameters
@@ -94,20 +100,23 @@ def draw_training_points(certainty_at: Tensor, count: int, oversample: float, im
         So many times more are drawn.
     importance
         Share of the kept points that are the least certain of those drawn; the others are drawn anew, evenly.
+    regions
+        How many of the masks are of each image of the batch; None: all are of one.
 
     Returns
     -------
     torch.Tensor
         float32 ``(R, count, 2)``.
     """
-    regions, device = len(certainty_at), certainty_at.device
+    regions = [len(certainty_at)] if regions is None else regions
+    device = certainty_at.device
     uncertain = int(importance * count)
-    drawn = torch.rand(regions, int(count * oversample), 2, device=device)
+    drawn = random_of_items(regions, (int(count * oversample), 2), "points", device)
     # Logits are read at the points, and only then made to certainties: between a certain yes and a certain no lies
     # an uncertain point.
     certainty = sample_maps(certainty_at[:, None], drawn)[:, 0].abs()
     kept = drawn.gather(1, certainty.topk(uncertain, dim=1, largest=False).indices[..., None].expand(-1, -1, 2))
-    return torch.cat([kept, torch.rand(regions, count - uncertain, 2, device=device)], dim=1)
+    return torch.cat([kept, random_of_items(regions, (count - uncertain, 2), "more points", device)], dim=1)
 
 
 def least_certain(logits: Tensor, count: int) -> Tensor:

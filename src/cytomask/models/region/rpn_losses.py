@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cytomask.models.batch_part import generator_of_item
 from cytomask.models.region.box_coder import Weights, encode
 from cytomask.models.region.box_losses import smooth_l1_sum
 from cytomask.models.region.config import RpnConfig
@@ -43,7 +44,9 @@ def rpn_losses(
     """
     scores, wanted, predicted, changes = [], [], [], []
     for i, truth in enumerate(truths):
-        objects, others, matched = choose_anchors(config, anchors, truth)
+        objects, others, matched = choose_anchors(
+            config, anchors, truth, generator_of_item(i, "anchors", anchors.device)
+        )
         chosen = torch.cat([objects, others])
         scores.append(objectness[i, chosen].float())
         wanted.append((torch.arange(len(chosen), device=chosen.device) < len(objects)).float())
@@ -51,6 +54,7 @@ def rpn_losses(
         changes.append(encode(anchors[objects], truth.boxes[matched[objects]], ANCHOR_WEIGHTS))
     entropy = F.binary_cross_entropy_with_logits(torch.cat(scores), torch.cat(wanted), reduction="sum")
     distance = smooth_l1_sum(torch.cat(predicted), torch.cat(changes), config.beta)
+    # Processes that share a batch have as many images each, so this is the mean of their counts.
     count = config.batch * len(truths)
     return {
         "rpn_objectness": config.objectness_weight * entropy / count,
@@ -59,9 +63,11 @@ def rpn_losses(
 
 
 @torch.no_grad()
-def choose_anchors(config: RpnConfig, anchors: Tensor, truth: Truth) -> tuple[Tensor, Tensor, Tensor]:
+def choose_anchors(
+    config: RpnConfig, anchors: Tensor, truth: Truth, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Draw anchors with objects and anchors on background; also the object that each of **all** anchors matches."""
     matched, labels = match(truth.boxes, anchors, config.iou, (0, -1, 1), keep_best=True)
     labels = ignore_covered(labels, anchors, truth.ignored)
-    objects, others = sample(labels, config.batch, config.positive, background=0)
+    objects, others = sample(labels, config.batch, config.positive, 0, generator)
     return objects, others, matched

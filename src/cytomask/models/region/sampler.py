@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 
-def sample(labels: Tensor, count: int, positive: float, background: int) -> tuple[Tensor, Tensor]:
+def sample(
+    labels: Tensor, count: int, positive: float, background: int, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
     """Choose ``count`` boxes, or as many as there are.
-
-    Torch's global generator decides.
 
     Parameters
     ----------
@@ -21,6 +21,8 @@ def sample(labels: Tensor, count: int, positive: float, background: int) -> tupl
         Largest share of objects; what they leave is filled with background.
     background
         The label of the background.
+    generator
+        What decides, on the labels' device; None: torch's own.
 
     Returns
     -------
@@ -37,8 +39,8 @@ def sample(labels: Tensor, count: int, positive: float, background: int) -> tupl
     others = torch.nonzero(labels == background).flatten()
     n_objects = min(len(objects), int(count * positive))
     n_others = min(len(others), count - n_objects)
-    return _some(objects, n_objects), _some(others, n_others)
+    return _some(objects, n_objects, generator), _some(others, n_others, generator)
 
 
-def _some(positions: Tensor, count: int) -> Tensor:
-    return positions[torch.randperm(len(positions), device=positions.device)[:count]]
+def _some(positions: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
+    return positions[torch.randperm(len(positions), generator=generator, device=positions.device)[:count]]

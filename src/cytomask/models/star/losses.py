@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cytomask.models.batch_part import mean_over_processes
 from cytomask.models.star.config import StarLoss
 
 _EPSILON = 1e-6
@@ -41,17 +43,18 @@ def star_losses(
     """
     target, valid = targets["probability"].float(), targets["valid"].float()
     logits, distances = probability_logits.float(), distances.float()
-    count = valid.sum() + _EPSILON
+    weight = target * valid
+    # Where processes share the batch, of the whole batch.
+    count, weights = mean_over_processes(torch.stack([valid.sum(), weight.sum()])) + _EPSILON
     bce = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     losses = {"probability": (bce * valid).sum() / count}
 
     truth = targets["distances"].float()
-    weight = target * valid
     error = (distances - truth).abs().mean(dim=1)
     if config.distance == "relative":
         error = error / (truth.mean(dim=1) + 1.0)
     background = (distances.abs().mean(dim=1) * (target == 0) * valid).sum() / count
-    distance = (error * weight).sum() / (weight.sum() + _EPSILON)
+    distance = (error * weight).sum() / weights
     losses["distance"] = config.distance_weight * distance + config.background_weight * background
 
     if class_logits is not None:
