@@ -26,6 +26,7 @@ from cytomask.cli import (
     train,
     tune,
 )
+from cytomask.cli.run import run as run_experiment
 from cytomask.errors import CytomaskError
 from cytomask.progress import set_quiet
 
@@ -67,6 +68,7 @@ def _options(
 app.command("demo")(demo.demo)
 app.command("check")(check.check)
 app.command("predict")(predict.predict)
+app.command("run")(run_experiment)
 app.command("train")(train.train)
 app.command("lr-find")(lr_find.lr_find)
 app.command("tune")(tune.tune)

@@ -17,10 +17,9 @@ from cytomask.models.bundle import (
     unzip_bundle,
     zip_bundle,
 )
+from cytomask.workflows.run_folder import BUNDLE_IN_RUN
 
 SHIPPED = Path(__file__).resolve().parents[1] / "models" / "shipped"
-#: Where a training run keeps its bundle.
-BUNDLE_IN_RUN = "bundle"
 
 
 def shipped_models() -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cytomask.workflows.models import BUNDLE_IN_RUN
+#: Where a training run keeps its bundle.
+BUNDLE_IN_RUN = "bundle"
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class RunFolder:
 
     @property
     def experiment(self) -> Path:
-        """The experiment as it was resolved, with all defaults (written by prepare)."""
+        """The experiment as it was resolved, with all defaults (written by the runner)."""
         return self.path / "experiment.yaml"
 
     @property

@@ -6,7 +6,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from cytomask.progress import say, warn
 from cytomask.reporting.curves import write_curves
 from cytomask.training.fit import CHECKPOINTS, LAST, TABLE, FitResult, Interrupted, fit
 from cytomask.workflows.experiment import Experiment, experiment_to_yaml, read_experiment
-from cytomask.workflows.models import BUNDLE_IN_RUN
+from cytomask.workflows.run_folder import BUNDLE_IN_RUN, RunFolder
 from cytomask.workflows.train_preparation import Prepared, experiment_on, prepare
 from cytomask.workflows.tune import TuneResult, save_tuned, tune_bundle
 
@@ -63,19 +63,20 @@ class TrainResult:
 
 
 def train_experiment(
-    source: str | Path,
+    source: str | Path | Experiment,
     *,
     data: str | Path | None = None,
     overrides: Sequence[str] = (),
     out: str | Path | None = None,
     resume: bool = False,
+    watch: Callable[[int, dict[str, float]], None] | None = None,
 ) -> TrainResult:
     """Train as an experiment says.
 
     Parameters
     ----------
     source
-        An experiment's YAML file or a recipe's name; with ``resume``, also a run's folder.
+        An experiment, its YAML file or a recipe's name; with ``resume``, also a run's folder.
     data
         The data set, instead of the experiment's ``data.path``.
     overrides
@@ -84,6 +85,8 @@ def train_experiment(
         The run's folder; ``runs/<name>`` if None.
     resume
         Go on with an interrupted run: its own settings, as they were resolved, are used.
+    watch
+        Called after each epoch with the epoch or step and the figures of the epoch.
 
     Returns
     -------
@@ -103,7 +106,7 @@ def train_experiment(
         if not begun:
             say("the run was stopped before its first epoch was whole: it begins anew")
     else:
-        experiment = experiment_on(source, data, overrides)
+        experiment = source if isinstance(source, Experiment) else experiment_on(source, data, overrides)
         folder = Path(out) if out is not None else Path("runs") / experiment.name
         if folder.is_dir() and any(folder.iterdir()):
             raise OutputError(
@@ -143,6 +146,7 @@ def train_experiment(
             folder,
             figures=partial(pixel_summary, classes=segmenter.config.classes),
             resume=begun,
+            **({} if watch is None else {"watch": watch}),
         )
     except (Interrupted, KeyboardInterrupt):
         result.interrupted = True
@@ -165,16 +169,27 @@ def train_experiment(
     return result
 
 
-def _resumed(source: str | Path, overrides: Sequence[str], out: str | Path | None) -> tuple[Path, Experiment]:
+def _resumed(
+    source: str | Path | Experiment, overrides: Sequence[str], out: str | Path | None
+) -> tuple[Path, Experiment]:
     if overrides:
         raise ConfigError("a resumed run keeps its settings", found="--set " + " ".join(overrides), fix="drop --set")
-    folder = Path(source) if (Path(source) / EXPERIMENT_NAME).is_file() else None
-    if folder is None:
-        folder = Path(out) if out is not None else Path("runs") / read_experiment(source).name
+    if isinstance(source, Experiment):
+        folder = Path(out) if out is not None else Path("runs") / source.name
+    elif (RunFolder(Path(source)).trained() / EXPERIMENT_NAME).is_file():
+        folder = RunFolder(Path(source)).trained()
+    else:
+        folder = RunFolder(Path(out) if out is not None else Path("runs") / read_experiment(source).name).trained()
     saved = folder / EXPERIMENT_NAME
     if not saved.is_file():
         raise ConfigError("there is no run to resume", where=folder, expected=f"a folder with {EXPERIMENT_NAME}")
-    return folder, read_experiment(saved)
+    experiment = read_experiment(saved)
+    if isinstance(source, Experiment):
+        # Where it is computed may change, and where the data lie.
+        where = {name: getattr(source.training, name) for name in ("device", "devices", "nodes", "workers")}
+        experiment.training = experiment.training.model_copy(update=where)
+        experiment.data.path = source.data.path
+    return folder, experiment
 
 
 def _specification(prepared: Prepared, fitted: FitResult) -> ModelSpec:

@@ -1,0 +1,166 @@
+"""The stages of a run: what each of them depends on, and where it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+#: Code that everything rests on.
+_BASE = ("*.py", "geometry", "formats", "data", "storage")
+_MODELS = (*_BASE, "models")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a run that is done again when something that it depends on has changed.
+
+    Attributes
+    ----------
+    name
+        What it is called, and its module in :mod:`cytomask.workflows.stages`.
+    about
+        What it does, for people.
+    places
+        Files and folders in the run's folder that are its own.
+    keys
+        Settings of the experiment that its result depends on: sections, or ``section.setting``.
+    without
+        Settings in them that change nothing of the result.
+    reads
+        Files and folders of earlier stages.
+    code
+        Parts of the package that its result depends on: folders, or patterns of files.
+    data
+        Whether it reads the data set.
+    unwatched
+        Folders in its places that are its own business: no other stage reads them, and nobody misses them.
+    remade
+        Files that it makes anew from the rest of its places, so that the rest is kept when only these are damaged.
+    """
+
+    name: str
+    about: str
+    places: tuple[str, ...]
+    keys: tuple[str, ...]
+    code: tuple[str, ...]
+    without: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    data: bool = True
+    unwatched: tuple[str, ...] = ()
+    remade: tuple[str, ...] = ()
+
+    def settings(self, experiment: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of a resolved experiment that the stage depends on, by their dotted names.
+
+        Examples
+        --------
+        >>> STAGES["tune"].settings({"name": "a", "tune": {"enabled": True, "metric": "iou", "max_images": None}})
+        {'tune.enabled': True, 'tune.metric': 'iou', 'tune.max_images': None}
+        """
+        return {
+            key: value
+            for key, value in flattened(experiment).items()
+            if _is_within(key, self.keys) and not _is_within(key, self.without)
+        }
+
+    def sections(self) -> list[str]:
+        """The sections of the experiment in which its settings are."""
+        return list(dict.fromkeys(key.partition(".")[0] for key in self.keys))
+
+    def before(self) -> list[Stage]:
+        """The stages that it reads of, directly or by others, in their order."""
+        needed = {other.name for other in STAGES.values() if any(is_below(path, other.places) for path in self.reads)}
+        for name in list(needed):
+            needed |= {other.name for other in STAGES[name].before()}
+        return [stage for stage in STAGES.values() if stage.name in needed]
+
+
+def _is_within(key: str, keys: Sequence[str]) -> bool:
+    return any(key == one or key.startswith(f"{one}.") for one in keys)
+
+
+def is_below(path: str, places: Sequence[str]) -> bool:
+    """Whether a path is one of some files and folders, or in one of them."""
+    return any(path == place or path.startswith(f"{place}/") for place in places)
+
+
+def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings of settings by dotted names; an empty group is kept as such.
+
+    Examples
+    --------
+    >>> flattened({"tune": {"metric": "iou", "images": [1, 2]}, "model": {}})
+    {'tune.metric': 'iou', 'tune.images': [1, 2], 'model': {}}
+    """
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            found |= flattened(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
+#: All stages, in their order.
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage(
+            "prepare",
+            "check the data, count and measure its objects",
+            places=("data",),
+            keys=("data",),
+            without=("data.path", "data.balance"),
+            code=(*_BASE, "reporting", "workflows/stages/prepare.py"),
+        ),
+        Stage(
+            "train",
+            "train the network",
+            places=("train",),
+            keys=("name", "description", "data", "initial", "initial_sha256", "model", "patches", "augmentation",
+                  "training"),
+            without=("data.path", "data.test", "patches.cache_gb", "training.device", "training.devices",
+                     "training.nodes", "training.workers"),
+            code=(*_MODELS, "training", "evaluation", "prediction", "workflows/train*.py", "workflows/initial_*.py",
+                  "workflows/pixel_weights.py"),
+            unwatched=("train/checkpoints", "train/tensorboard"),
+            remade=("train/bundle", "train/run.yaml", "train/curves.png"),
+        ),
+        Stage(
+            "tune",
+            "find the best post-processing on validation images",
+            places=("bundle", "tuning.json"),
+            keys=("tune",),
+            reads=("train/bundle",),
+            code=(*_MODELS, "prediction", "evaluation", "workflows/tune*.py", "workflows/stages/tune.py"),
+        ),
+        Stage(
+            "evaluate",
+            "segment the test images and score them",
+            places=("predictions", "evaluation"),
+            keys=("data", "prediction", "evaluation", "report.pictures"),
+            without=("data.path", "data.train", "data.validation", "data.balance"),
+            reads=("bundle",),
+            code=(*_MODELS, "prediction", "evaluation", "measuring", "reporting", "workflows/predict*.py",
+                  "workflows/evaluat*.py", "workflows/stages/evaluate.py"),
+        ),
+        Stage(
+            "visualise",
+            "draw images, objects and plots",
+            places=("pictures",),
+            keys=("visualise",),
+            reads=("predictions", "evaluation"),
+            code=(*_BASE, "measuring", "reporting", "workflows/stages/visualise.py"),
+        ),
+        Stage(
+            "report",
+            "write the page that tells all of it",
+            places=("report.html",),
+            keys=("name", "description", "report"),
+            reads=("data", "train", "bundle", "tuning.json", "predictions", "evaluation", "pictures"),
+            code=("*.py", "reporting", "formats", "workflows/report*.py", "workflows/stages/report.py"),
+            data=False,
+        ),
+    )
+}  # fmt: skip
