@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def full_masks(found: Instances) -> np.ndarray:
 
 
 def assert_same(a: Instances, b: Instances, *, but: tuple[str, ...] = ()) -> None:
-    for name in Instances.__slots__:
+    for name in (field.name for field in fields(Instances)):
         if name not in but:
             np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
 

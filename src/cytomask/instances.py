@@ -18,7 +18,7 @@ from cytomask.instance_checks import check_objects
 from cytomask.instance_forms import InstanceForms
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Instances(InstanceForms):
     """Objects of one image as a structure of arrays; they may overlap, and lie in several pieces, with holes.
 

@@ -171,14 +171,43 @@ def draw_overlay(
     ((30, 40, 3), 0, True)
     """
     _check(image, instances, fill, line_width, max_side)
-    longest = max(image.shape)
-    shrink = 1 if max_side is None else math.ceil(longest / max_side)
+    shrink = 1 if max_side is None else math.ceil(max(image.shape) / max_side)
     picture = show(image, channels=channels, shrink=shrink)
     if grey:
         for row in picture:  # row by row: no second picture is held
             row[:] = np.rint(row @ _LUMINANCE).astype(np.uint8)[:, None]
+    draw_on(
+        picture, instances, shrink=shrink, colour_by=colour_by, fill=fill, text=text, boxes=boxes, line_width=line_width
+    )
+    return picture
+
+
+def draw_on(
+    picture: np.ndarray,
+    instances: Instances,
+    *,
+    shrink: int = 1,
+    colour_by: Literal["object", "class"] = "object",
+    fill: float = 0.0,
+    text: Text | None = None,
+    boxes: bool = False,
+    line_width: int | None = None,
+) -> None:
+    """Draw the outlines of objects onto a picture, as :func:`draw_overlay` does.
+
+    Parameters
+    ----------
+    picture
+        uint8 ``(Y, X, 3)``, which is changed.
+    instances
+        Objects of an image that is ``shrink`` times as high and wide, or up to ``shrink - 1`` pixels less.
+    shrink
+        Pixels of the image along each side of a pixel of the picture.
+    colour_by, fill, text, boxes, line_width
+        As for :func:`draw_overlay`.
+    """
     if not len(instances):
-        return picture
+        return
     if colour_by == "class":
         colours = (instances.classes.astype(np.int64) - 1) % len(PALETTE)
     else:
@@ -186,7 +215,7 @@ def draw_overlay(
     areas = instances.areas()
     diameter = float(np.sqrt(4 / math.pi * np.median(areas))) / shrink
     if line_width is None:
-        line_width = int(np.clip(round(min(diameter / 11, longest / shrink / 450)), 1, 8))
+        line_width = int(np.clip(round(min(diameter / 11, max(instances.shape) / shrink / 450)), 1, 8))
     windows = instances.windows.astype(np.int64)
     order = np.argsort(instances.scores, kind="stable")
     order = order[areas[order] > 0]
@@ -204,7 +233,6 @@ def draw_overlay(
         draw_captions(
             picture, texts, _caption_places(windows[order] / shrink, texts, size), PALETTE[colours[order]], size
         )
-    return picture
 
 
 def write_png(path: str | Path, picture: np.ndarray) -> None:

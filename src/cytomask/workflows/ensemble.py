@@ -17,6 +17,7 @@ from cytomask.prediction.ensemble import Ensemble, Member
 from cytomask.prediction.fusion import Fusion
 from cytomask.prediction.predictor import Predictor
 from cytomask.prediction.views import Augment, plan_views
+from cytomask.workflows import notebook
 from cytomask.workflows.model import as_image, override_thresholds
 from cytomask.workflows.models import find_model, load_model
 
@@ -208,7 +209,10 @@ class ModelEnsemble:
                 views=ensemble.views,
                 fusion=self.combination.fusion,
             )
-        return ensemble.find(as_image(image, axes), diameter=diameter, channels=channels).instances
+        image = as_image(image, axes)
+        found = ensemble.find(image, diameter=diameter, channels=channels).instances
+        notebook.remember(found, image)
+        return found
 
 
 def load_ensemble(

@@ -16,6 +16,7 @@ from cytomask.prediction.ensemble import Ensemble, Member
 from cytomask.prediction.fusion import Fusion
 from cytomask.prediction.predictor import Predictor
 from cytomask.prediction.views import Augment, plan_views
+from cytomask.workflows import notebook
 from cytomask.workflows.models import load_model
 
 #: Settings of post-processing that tell how objects compete.
@@ -96,10 +97,13 @@ class Model:
         if thresholds:
             postprocess = override_thresholds(postprocess, thresholds)
         if augment == "none" and tuple(scales) == (1.0,):
-            return self.predictor.predict(image, diameter=diameter, channels=channels, postprocess=postprocess)
-        views = plan_views(augment, scales)
-        ensemble = Ensemble([Member(self.predictor, postprocess)], views=views, fusion=fusion)
-        return ensemble.find(image, diameter=diameter, channels=channels).instances
+            found = self.predictor.predict(image, diameter=diameter, channels=channels, postprocess=postprocess)
+        else:
+            views = plan_views(augment, scales)
+            ensemble = Ensemble([Member(self.predictor, postprocess)], views=views, fusion=fusion)
+            found = ensemble.find(image, diameter=diameter, channels=channels).instances
+        notebook.remember(found, image)
+        return found
 
 
 def as_image(image: Image | np.ndarray | str | Path, axes: str | None = None) -> Image:
