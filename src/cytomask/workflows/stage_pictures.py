@@ -4,54 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cytomask.output import replacing
+from cytomask.reporting.run_facts import StagePicture
 
 #: The list of a folder's pictures.
 PICTURES_NAME = "pictures.json"
-
-
-@dataclass(frozen=True)
-class StagePicture:
-    """A picture of a stage.
-
-    Attributes
-    ----------
-    name
-        What is shown: an image's name, or what is plotted.
-    group
-        ``worst``, ``best``, ``chosen`` or ``plot``.
-    file
-        The picture, by its name in the folder.
-    height, width
-        Its size in pixels.
-    caption
-        What is to be seen, in words.
-    ground
-        Where there are layers: the picture without them.
-    layers
-        Transparent layers over it, PNG: key, title and file of each.
-    figures
-        Figures of the image, such as ``f1``.
-    counts
-        How many objects of each kind: ``true``, ``hit``, ``missed`` …
-    """
-
-    name: str
-    group: str
-    file: str
-    height: int
-    width: int
-    caption: str = ""
-    ground: str | None = None
-    layers: tuple[tuple[str, str, str], ...] = ()
-    figures: Mapping[str, float] = field(default_factory=dict)
-    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 def write_photo(folder: Path, stem: str, picture: np.ndarray) -> str:
