@@ -32,7 +32,8 @@ def read_json_lines(lines: Iterable[str], log: TrainingLog) -> None:
     --------
     >>> from pathlib import Path
     >>> log = TrainingLog("a", Path("a"), "detectron2 metrics")
-    >>> read_json_lines(['{"iteration": 19, "total_loss": 2.5, "lr": 0.01}', '{"segm/AP": 40.1, "segm/AP-a": NaN}'], log)
+    >>> lines = ['{"iteration": 19, "total_loss": 2.5, "lr": 0.01}', '{"segm/AP": 40.1, "segm/AP-a": NaN}']
+    >>> read_json_lines(lines, log)
     >>> log.series["total_loss"].values, log.ap_tables[0].values, log.ap_tables[0].per_class
     ([2.5], {'AP': 40.1}, {'a': None})
     """
@@ -102,4 +103,5 @@ def _dictionary(text: str) -> dict[str, Any] | None:
 
 
 def _is_number(value: object) -> bool:
-    return (isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300) or value != value
+    """Whether it is a number, which may be nan: a figure that detectron2 could not compute."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and (value != value or abs(value) < 1e300)

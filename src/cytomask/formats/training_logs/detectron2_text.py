@@ -17,6 +17,8 @@ _PAIR = re.compile(
 )
 _RESULTS = re.compile(r"Evaluation results for ([\w./ -]+?)\s*:\s*$")
 _CATEGORIES = re.compile(r"Per-category ([\w./ -]+?) AP\s*:\s*$")
+#: A heading stands within so many characters at the end of its line.
+_HEADING = 300
 _RULE = re.compile(r"[|:\-\s+]+")
 
 
@@ -28,14 +30,14 @@ def read_text_lines(lines: Iterable[str], log: TrainingLog) -> None:
     >>> from pathlib import Path
     >>> log = TrainingLog("a", Path("a"), "detectron2 log")
     >>> read_text_lines([
-    ...     "[01/02 10:00:00] d2.utils.events INFO:  eta: 1 day, 2:03:04  iter: 19  total_loss: 2.5  lr: 1e-05  max_mem: 100M",
-    ...     "[01/02 10:00:01] d2.evaluation.coco_evaluation INFO: Evaluation results for segm: ",
+    ...     "[01/02 10:00:00 d2.utils.events]:  eta: 1 day, 2:03:04  iter: 19  total_loss: 2.5  lr: 1e-05  max_mem: 99M",
+    ...     "[01/02 10:00:01 d2.evaluation.coco_evaluation]: Evaluation results for segm: ",
     ...     "|   AP   |  APs  |",
     ...     "|:------:|:-----:|",
     ...     "| 40.123 |  nan  |",
     ... ], log)
     >>> {name: series.values for name, series in log.series.items()}
-    {'total_loss': [2.5], 'learning_rate': [1e-05], 'memory': [100.0]}
+    {'total_loss': [2.5], 'learning_rate': [1e-05], 'memory': [99.0]}
     >>> log.ap_tables
     [ApTable(task='segm', step=19, values={'AP': 40.123, 'APs': None}, per_class={})]
     """
@@ -52,7 +54,7 @@ def read_text_lines(lines: Iterable[str], log: TrainingLog) -> None:
             _take_table(expected, rows, last, log)
             expected, rows = None, []
         for pattern, what in ((_RESULTS, "figures"), (_CATEGORIES, "classes")):
-            heading = pattern.search(text)
+            heading = pattern.search(text[-_HEADING:])
             if heading is not None:
                 expected = what, heading[1]
         found = _ITERATION.search(text)

@@ -19,7 +19,7 @@ _EXPECTED = "the folder of a run, metrics.json or a text log of detectron2"
 
 
 def read_training_log(path: str | Path) -> TrainingLog:
-    """Read the log of a training.
+    r"""Read the log of a training.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def read_training_log(path: str | Path) -> TrainingLog:
     --------
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "train.log"
-    >>> _ = path.write_text("[01/02 10:00:00 d2.utils.events]:  eta: 0:01:02  iter: 19  total_loss: 2.5  lr: 0.001\\n")
+    >>> _ = path.write_text("[01/02 10:00:00 d2.utils.events]:  eta: 0:01:02  iter: 19  total_loss: 2.5  lr: 0.001\n")
     >>> log = read_training_log(path)
     >>> log.name, log.kind, log.series["total_loss"].values
     ('train', 'detectron2 log', [2.5])
@@ -94,9 +94,9 @@ def _read_folder(folder: Path) -> TrainingLog | None:
         for name, series in told.series.items():
             if not log.series.get(name):
                 log.series[name] = series
-        for table in told.ap_tables:
-            if all((table.task, table.step) != (known.task, known.step) for known in log.ap_tables):
-                log.add_table(table)
+        for precision in told.ap_tables:
+            if all((precision.task, precision.step) != (known.task, known.step) for known in log.ap_tables):
+                log.add_table(precision)
     return log
 
 
