@@ -118,6 +118,8 @@ def fetch(url: str, target: str | Path, checksum: Checksum | None, most_bytes: i
     if not url.startswith(("http://", "https://")):
         raise DownloadError("only http and https can be downloaded from", where=url)
     part = output_folder(path.parent) / f"{path.name}.part"
+    if checksum is None and not _version_file(part).is_file():
+        remove_part(part)  # nobody knows whether it is of the same file
     resumed = part.is_file() and part.stat().st_size > 0
     say(f"downloading {url} to {path.parent}" + (" (going on where it broke off)" if resumed else ""))
     download(url, path, part, most_bytes)

@@ -133,10 +133,13 @@ def _unzip(archive: Path, folder: Path) -> Iterator[str]:
                 raise DataError(
                     "the archive is encrypted", where=archive, found=name, fix="unpack it by hand, with its password"
                 )
-            if info.is_dir() or is_junk(name):
+            if is_junk(name):
                 continue
             total.add(info.file_size)
-            members.append((name, info))
+            if info.is_dir():
+                _make(folder / name)
+            else:
+                members.append((name, info))
         check_distinct([name for name, _ in members], archive)
         check_room(folder, total.bytes)
         for name, info in members:
@@ -188,9 +191,12 @@ def _untar(archive: Path, folder: Path) -> Iterator[str]:
             check_name(name, archive)
             if not (member.isreg() or member.isdir()):
                 raise _no_file(archive, name, "a link" if member.issym() or member.islnk() else "a device")
-            if member.isdir() or is_junk(name):
+            if is_junk(name):
                 continue
             total.add(member.size)
+            if member.isdir():
+                _make(folder / name)
+                continue
             names.append(name)
             if (folder / name).exists():
                 check_distinct(names, archive)
@@ -208,11 +214,15 @@ def _no_file(archive: Path, name: str, what: str) -> DataError:
     )  # fmt: skip
 
 
-def _write(source: IO[bytes], path: Path) -> None:
+def _make(folder: Path) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise DataError("a name is a file's and a folder's", where=path.parent.name, found=path.name) from error
+        raise DataError("a name in the archive is a file's and a folder's", found=folder.name) from error
+
+
+def _write(source: IO[bytes], path: Path) -> None:
+    _make(path.parent)
     with path.open("xb") as file:
         while block := source.read(_BLOCK):
             file.write(block)
