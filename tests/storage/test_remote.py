@@ -314,7 +314,7 @@ def test_without_credentials_everybody_s_leave_is_used(s3: str, monkeypatch: pyt
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     assert local_file("s3://open/a.txt").read_bytes() == b"a"
-    with pytest.raises(DownloadError, match="no credentials were found"):
+    with pytest.raises(DownloadError, match="without any"):
         local_file("s3://open/b.txt")
 
 
