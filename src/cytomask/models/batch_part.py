@@ -91,6 +91,15 @@ def mean_over_processes(values: Tensor) -> Tensor:
     return total / count
 
 
+def largest_over_processes(values: Tensor) -> Tensor | None:
+    """The largest of each number over the processes that share the batch; None where there is only one."""
+    if processes() == 1:
+        return None
+    largest = values.clone()
+    torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
+    return largest
+
+
 def sum_over_processes(values: Tensor) -> Tensor:
     """The sum of a tensor over the processes that share the batch, through which gradients flow.
 

@@ -109,7 +109,7 @@ class TrainingConfig(BaseModel):
 
     epochs: int = Field(100, ge=1, description="with phases, the sum of theirs")
     steps_per_epoch: int = Field(100, ge=1, description="optimiser steps per epoch")
-    batch_size: int = Field(8, ge=1)
+    batch_size: int = Field(8, ge=1, description="items of a batch, which all devices share")
     accumulate: int = Field(1, ge=1, description="batches whose gradients are added before a step")
     optimiser: Optimiser = Field(default_factory=Optimiser)
     schedule: Schedule = Field(default_factory=Schedule)
@@ -128,6 +128,11 @@ class TrainingConfig(BaseModel):
         1, ge=1, description="devices per machine that train together (on CPUs: processes); they share each batch"
     )
     nodes: int = Field(1, ge=1, description="machines that train together")
+    sync_norms: bool = Field(
+        True,
+        description="with several devices, batch norms see the whole batch; false: each device's part of it by itself, "
+        "which is faster, and no longer equals a training on one device",
+    )
     workers: int = Field(1, ge=0, description="processes that prepare patches; 0 prepares them in the main process")
     seed: int = Field(0, ge=0)
 
@@ -143,6 +148,11 @@ class TrainingConfig(BaseModel):
 
     @model_validator(mode="after")
     def _fitting_phases(self) -> Self:
+        together = self.devices * self.nodes
+        if self.batch_size % together:
+            raise ValueError(
+                f"{together} devices share a batch of {self.batch_size}, so batch_size must be a multiple of {together}"
+            )
         total = sum(phase.epochs for phase in self.phases)
         if self.phases and self.epochs != total:
             raise ValueError(

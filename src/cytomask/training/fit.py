@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +11,22 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 from safetensors.torch import load_file
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from cytomask.errors import ConfigError, TrainingError
-from cytomask.models.devices import choose_device
 from cytomask.models.segmenter import Postprocess, Segmenter
+from cytomask.models.shared_norms import share_norms
 from cytomask.training.averaging import WeightAverage
 from cytomask.training.config import TrainingConfig
+from cytomask.training.distributed import ALONE, Place, StartedProcesses, device_of
+from cytomask.training.loaders import train_loader, validation_loader
 from cytomask.training.module import Figures, Metric, TrainingModule
 from cytomask.training.parts import Phases
 from cytomask.training.precision import lightning_precision
+from cytomask.training.process_callbacks import MeanStatistics, TellFigures, Watch
+from cytomask.training.quiet import quiet_lightning
 from cytomask.training.records import BestWeights, EpochClock, EpochTable
 from cytomask.training.step_table import STEP_TABLE, StepTable
 from cytomask.training.stopping import EarlyStop
@@ -56,8 +59,13 @@ def fit(
     *,
     figures: Figures | None = None,
     resume: bool = False,
+    watch: Watch | None = None,
+    place: Place = ALONE,
 ) -> FitResult:
     """Train ``segmenter`` in place; at the end it holds the best weights.
+
+    Of processes that train together each calls this, with the same settings; the main one alone writes, and has the
+    best weights at the end.
 
     Parameters
     ----------
@@ -67,14 +75,20 @@ def fit(
         Patches: a map-style data set with ``set_epoch``.
     validation
         Whole images as :class:`~cytomask.training.validation.ValidationImages` gives them, or None to keep the last
-        weights.
+        weights. Of processes that train together, each has its share.
     config, metric, postprocess, figures
         See :class:`~cytomask.training.module.TrainingModule`.
     folder
         The run's folder; ``checkpoints/``, ``metrics.csv``, ``steps.csv`` and ``tensorboard/`` are
         written there.
     resume
-        Go on from the last whole epoch in ``folder``. The result equals that of a run that was never interrupted.
+        Go on from the last whole epoch in ``folder``. The result equals that of a run that was never interrupted. The
+        number of processes may be another.
+    watch
+        Called in the main process after each epoch with its number, from 0, and its figures by name.
+    place
+        Of this process among those that train together; they have met already
+        (:func:`~cytomask.training.distributed.joined`).
 
     Raises
     ------
@@ -97,18 +111,26 @@ def fit(
             where="training.schedule",
             fix="take another schedule, such as cosine",
         )
-    device = choose_device(config.device)
+    device, several = device_of(config, place), place.processes > 1
     torch.manual_seed(config.seed)
-    module = TrainingModule(segmenter.to(memory_format=torch.channels_last), config, metric, postprocess, figures)
+    if several and config.sync_norms:
+        share_norms(segmenter)
+    module = TrainingModule(
+        segmenter.to(memory_format=torch.channels_last), config, metric, postprocess, figures, place
+    )
     best = BestWeights(checkpoints / BEST, config.monitor)
     callbacks: list[pl.Callback] = [EpochClock(train), best]
     if config.phases:
         callbacks.append(Phases(segmenter, config))
+    if several and not config.sync_norms:
+        callbacks.append(MeanStatistics(place))
     if config.ema_decay is not None:
         callbacks.append(WeightAverage(config.ema_decay))
     if config.early_stopping is not None and validation is not None:
         callbacks.append(EarlyStop(config))
     callbacks += [StepTable(folder / STEP_TABLE), EpochTable(folder / TABLE)]
+    if watch is not None:
+        callbacks.append(TellFigures(watch))
     checkpoint = ModelCheckpoint(
         checkpoints,
         filename="last",
@@ -119,14 +141,14 @@ def fit(
         enable_version_counter=False,
     )
     callbacks.append(checkpoint)
-    on_terminal = sys.stderr.isatty()
+    on_terminal = sys.stderr.isatty() and place.main
     if on_terminal:
         callbacks.append(TQDMProgressBar(refresh_rate=5))
 
-    with _quiet_lightning():
+    with quiet_lightning():
         trainer = pl.Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",
-            devices=[device.index or 0] if device.type == "cuda" else 1,
+            **_devices(device, place, config),
             precision=lightning_precision(config.precision, device),  # type: ignore[arg-type]
             max_epochs=config.epochs,
             # A short training is validated once at least.
@@ -144,65 +166,34 @@ def fit(
         try:
             trainer.fit(
                 module,
-                _train_loader(train, config, device, segmenter),
-                _validation_loader(validation),
+                train_loader(train, config, device, segmenter, place),
+                validation_loader(validation),
                 ckpt_path=str(last) if resume else None,
             )
         except (KeyboardInterrupt, SystemExit) as error:
             raise Interrupted from error
     if trainer.interrupted:
         raise Interrupted
-    if (checkpoints / BEST).is_file() and best.epoch >= 0:
+    if place.main and (checkpoints / BEST).is_file() and best.epoch >= 0:
         segmenter.load_state_dict(load_file(checkpoints / BEST))
     segmenter.to("cpu").eval()
     return FitResult(best.score, best.epoch, trainer.current_epoch)
 
 
-def _train_loader(dataset: Dataset, config: TrainingConfig, device: torch.device, segmenter: Segmenter) -> DataLoader:
-    # Workers live for one epoch, so that each sees the epoch that was set; forking them costs milliseconds.
-    return DataLoader(
-        dataset,
-        batch_size=config.batch_size,
-        num_workers=config.workers,
-        pin_memory=device.type == "cuda",
-        drop_last=True,
-        collate_fn=type(segmenter).collate,
+def _devices(device: torch.device, place: Place, config: TrainingConfig) -> dict[str, Any]:
+    """What Lightning must know of the devices."""
+    if place.processes == 1:
+        return {"devices": [device.index or 0] if device.type == "cuda" else 1}
+    strategy = DDPStrategy(
+        # Frozen parts have no gradient, and which they are changes from phase to phase.
+        find_unused_parameters=bool(config.phases),
+        # All processes have the same ones: shared, or averaged after each step.
+        broadcast_buffers=False,
     )
-
-
-def _validation_loader(dataset: Dataset | None) -> DataLoader | None:
-    return None if dataset is None else DataLoader(dataset, batch_size=None, collate_fn=_as_is)
-
-
-def _as_is(item: Any) -> Any:
-    return item
-
-
-class _quiet_lightning:
-    """Silence Lightning's advice: what concerns the user is said in cytomask's own words."""
-
-    _loggers = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda", "lightning.pytorch")
-
-    def __enter__(self) -> None:
-        self._levels = {name: logging.getLogger(name).level for name in self._loggers}
-        for name in self._loggers:
-            logging.getLogger(name).setLevel(logging.ERROR)
-        self._warnings = warnings.catch_warnings()
-        self._warnings.__enter__()
-        for pattern in (
-            ".*does not have many workers.*",
-            ".*Checkpoint directory.*",
-            ".*log_every_n_steps.*",
-            ".*isinstance.treespec.*",
-            ".*LeafSpec.*",
-            ".*exists and is not empty.*",
-            ".*GPU available but not used.*",
-            ".*lr_scheduler.step.*",
-            ".*have no `val_dataloader`.*",
-        ):
-            warnings.filterwarnings("ignore", pattern)
-
-    def __exit__(self, *exception: Any) -> None:
-        self._warnings.__exit__(*exception)
-        for name, level in self._levels.items():
-            logging.getLogger(name).setLevel(level)
+    return {
+        "devices": place.per_node,
+        "num_nodes": place.nodes,
+        "strategy": strategy,
+        "plugins": [StartedProcesses(place)],
+        "use_distributed_sampler": False,
+    }

@@ -12,8 +12,11 @@ from torch import Tensor
 
 from cytomask.errors import TrainingError
 from cytomask.instances import Instances
+from cytomask.models.batch_part import BatchPart, largest_over_processes, mean_over_processes, part_of_batch
 from cytomask.models.segmenter import Postprocess, Segmenter
 from cytomask.training.config import TrainingConfig
+from cytomask.training.distributed import ALONE, Place
+from cytomask.training.loaders import on_device
 from cytomask.training.parts import make_optimiser
 from cytomask.training.schedules import StepSchedule
 from cytomask.training.stopping import FALLING
@@ -22,6 +25,8 @@ from cytomask.training.stopping import FALLING
 Metric = Callable[[list[Instances], list[Instances]], float]
 #: Further figures of predictions against truth by name; those without a value are left out.
 Figures = Callable[[list[Instances], list[Instances]], dict[str, float]]
+#: Losses of a validation image, its truth, and what was found in it.
+_Validated = tuple[dict[str, float], Instances, Instances]
 
 
 class TrainingModule(pl.LightningModule):
@@ -39,6 +44,8 @@ class TrainingModule(pl.LightningModule):
         Thresholds that validation uses.
     figures
         ``figures(truths, predictions)``, further figures for the log, or None.
+    place
+        Of this process among those that train together.
     """
 
     def __init__(
@@ -48,29 +55,34 @@ class TrainingModule(pl.LightningModule):
         metric: Metric,
         postprocess: Postprocess,
         figures: Figures | None = None,
+        place: Place = ALONE,
     ) -> None:
         super().__init__()
         self.segmenter, self.settings = segmenter, config
         self.metric, self.postprocess, self.figures = metric, postprocess, figures
-        self._truths: list[Instances] = []
-        self._predictions: list[Instances] = []
+        self.place = place
+        self._validated: dict[int, _Validated] = {}
         self.step_losses: dict[str, Tensor] = {}
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         images, targets = split_batch(batch)
         # Some families look at a random choice of what they find: the same one whenever this batch comes.
-        seed_batch(self.settings.seed, self.current_epoch, batch_index)
-        losses = self.segmenter.losses(images.to(memory_format=torch.channels_last), targets)
-        total = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(total):
-            self._stop_not_finite(losses, batch_index)
-        self.step_losses = {name: value.detach() for name, value in {**losses, "loss": total}.items()}
+        with part_of_batch(part_of(self.settings.seed, self.current_epoch, batch_index, len(images), self.place)):
+            if type(self.segmenter).collate.__func__ is not Segmenter.collate.__func__:  # type: ignore[attr-defined]
+                images = _as_large_as_others(images)
+            losses = self.segmenter.losses(images.to(memory_format=torch.channels_last), targets)
+            total = torch.stack(list(losses.values())).sum()
+            # Those of the whole batch: all processes log the same, and stop together.
+            whole = mean_over_processes(torch.stack([*losses.values(), total]).detach())
+        self.step_losses = dict(zip([*losses, "loss"], whole.unbind(), strict=True))
+        if not torch.isfinite(whole[-1]):
+            self._stop_not_finite(self.step_losses, batch_index)
         for name, value in self.step_losses.items():
             self.log(f"train/{name}", value, on_step=False, on_epoch=True, batch_size=len(images))
         return total
 
     def _stop_not_finite(self, losses: dict[str, Tensor], batch_index: int) -> None:
-        values = ", ".join(f"{name} = {float(value.detach()):.4g}" for name, value in losses.items())
+        values = ", ".join(f"{name} = {float(value):.4g}" for name, value in losses.items() if name != "loss")
         raise TrainingError(
             "the loss is no longer a finite number, so training stops",
             where=f"epoch {self.current_epoch}, batch {batch_index}",
@@ -80,34 +92,38 @@ class TrainingModule(pl.LightningModule):
             "checkpoint before this is kept",
         )
 
-    def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
+    def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:  # noqa: ARG002
         images, targets = split_batch(self.segmenter.collate([{"image": batch["image"], **batch["targets"]}]))
         images = images.to(memory_format=torch.channels_last)
         # The same choice in each epoch, so that losses can be compared.
-        torch.manual_seed(_drawn(self.settings.seed, 1, batch_index))
-        losses = self.segmenter.losses(images, targets)
-        for name, value in {**losses, "loss": torch.stack(list(losses.values())).sum()}.items():
-            self.log(f"val/{name}", value.detach(), on_step=False, on_epoch=True, batch_size=1)
+        number = batch["number"]
+        with part_of_batch(BatchPart(_drawn(self.settings.seed, 1, number), first=0, whole=1)):
+            losses = self.segmenter.losses(images, targets)
         proposals = self.segmenter.propose(images, self.postprocess, [batch["size"]])[0]
         shape, scale = batch["truth"].shape, batch["scale"]
-        self._predictions.append(self.segmenter.resolve(proposals, self.postprocess, shape, scale))
-        self._truths.append(batch["truth"])
+        found = self.segmenter.resolve(proposals, self.postprocess, shape, scale)
+        told = {**losses, "loss": torch.stack(list(losses.values())).sum()}
+        self._validated[number] = ({name: float(value) for name, value in told.items()}, batch["truth"], found)
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:  # noqa: ARG002
         # Lightning's own walks into dataclasses; the truth of validation images must stay as it is.
-        if isinstance(batch, dict):
-            return {k: self.transfer_batch_to_device(v, device, dataloader_idx) for k, v in batch.items()}
-        if isinstance(batch, list):
-            return [self.transfer_batch_to_device(v, device, dataloader_idx) for v in batch]
-        return batch.to(device, non_blocking=True) if isinstance(batch, Tensor) else batch
+        return on_device(batch, device)
 
     def on_validation_epoch_end(self) -> None:
-        if self._truths:
-            score = self.metric(self._truths, self._predictions)
-            self.log("val/score", torch.tensor(score, dtype=torch.float32), prog_bar=True)
-            for name, value in (self.figures(self._truths, self._predictions) if self.figures else {}).items():
-                self.log(f"val/{name}", torch.tensor(value, dtype=torch.float32))
-        self._truths, self._predictions = [], []
+        parts = self.place.gathered(self._validated)
+        self._validated = {}
+        # One process scores all images, so that the figures are those of one that trains alone.
+        values = None if parts is None else self._score({n: one for part in parts for n, one in part.items()})
+        for name, value in self.place.told(values).items():
+            self.log(f"val/{name}", torch.tensor(value, dtype=torch.float32), prog_bar=name == "score")
+
+    def _score(self, validated: dict[int, _Validated]) -> dict[str, float]:
+        if not validated:
+            return {}
+        losses, truths, found = map(list, zip(*(validated[number] for number in sorted(validated))))
+        means = {name: sum(one[name] for one in losses) / len(losses) for name in losses[0]}
+        figures = self.figures(truths, found) if self.figures else {}
+        return {**means, "score": self.metric(truths, found), **figures}
 
     def configure_optimizers(self) -> Any:
         optimiser = make_optimiser(self.segmenter, self.settings)
@@ -135,9 +151,19 @@ class TrainingModule(pl.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
 
 
-def seed_batch(seed: int, epoch: int, batch_index: int) -> None:
-    """Seed what a network draws at random while it learns from a batch."""
-    torch.manual_seed(_drawn(seed, 0, epoch, batch_index))
+def part_of(seed: int, epoch: int, batch_index: int, items: int, place: Place = ALONE) -> BatchPart:
+    """Which part of a training batch a process has: ``items`` items."""
+    key = _drawn(seed, 0, epoch, batch_index)
+    return BatchPart(key, place.rank * items, place.processes * items, place.processes)
+
+
+def _as_large_as_others(images: Tensor) -> Tensor:
+    """Fill images up with zeros to the size that they would have in the whole batch."""
+    rows, columns = images.shape[-2:]
+    wanted = largest_over_processes(torch.tensor([rows, columns], device=images.device))
+    if wanted is None:
+        return images
+    return torch.nn.functional.pad(images, (0, int(wanted[1]) - columns, 0, int(wanted[0]) - rows))
 
 
 def _drawn(*key: int) -> int:

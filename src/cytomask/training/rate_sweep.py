@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from cytomask.errors import TrainingError
+from cytomask.models.batch_part import part_of_batch
 from cytomask.models.devices import choose_device
 from cytomask.models.segmenter import Segmenter
 from cytomask.progress import track
 from cytomask.training.config import TrainingConfig
-from cytomask.training.module import seed_batch, split_batch
+from cytomask.training.loaders import on_device, train_loader
+from cytomask.training.module import part_of, split_batch
 from cytomask.training.parts import FrozenParts, make_optimiser
 from cytomask.training.precision import lightning_precision
 from cytomask.training.schedules import spread
@@ -107,13 +109,13 @@ def sweep_rates(
     def loss_of(model: Segmenter, batch: dict[str, Any], number: int) -> Tensor:
         images, targets = split_batch(batch)
         # Both networks draw the same at random.
-        seed_batch(config.seed, 0, number)
-        with torch.autocast(device.type, mixed) if mixed is not None else nullcontext():
+        part = part_of_batch(part_of(config.seed, 0, number, len(images)))
+        with part, torch.autocast(device.type, mixed) if mixed is not None else nullcontext():
             terms = model.losses(images.to(memory_format=torch.channels_last), targets)
             return torch.stack(list(terms.values())).sum() / config.accumulate
 
     train.set_epoch(0)  # type: ignore[attr-defined]
-    batches = iter(_batches(train, config, device, segmenter))
+    batches = iter(train_loader(train, config, device, segmenter))
     rates = first * (last / first) ** (np.arange(steps) / max(1, steps - 1))
     losses: list[float] = []
     at_start: list[float] = []
@@ -125,7 +127,7 @@ def sweep_rates(
         optimiser.zero_grad(set_to_none=True)
         total, before = 0.0, 0.0
         for number in range(step * config.accumulate, (step + 1) * config.accumulate):
-            batch = _moved(next(batches), device)
+            batch = on_device(next(batches), device)
             with torch.no_grad():
                 before += float(loss_of(untouched, batch, number))
             loss = loss_of(network, batch, number)
@@ -157,22 +159,3 @@ def sweep_rates(
         )
     smoothed = np.array(left) * np.mean(at_start)
     return Sweep(rates[: len(losses)], np.array(losses), np.array(at_start), smoothed, ended)
-
-
-def _batches(train: Dataset, config: TrainingConfig, device: torch.device, segmenter: Segmenter) -> DataLoader:
-    return DataLoader(
-        train,
-        batch_size=config.batch_size,
-        num_workers=config.workers,
-        pin_memory=device.type == "cuda",
-        drop_last=True,
-        collate_fn=type(segmenter).collate,
-    )
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    if isinstance(value, dict):
-        return {key: _moved(inner, device) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_moved(inner, device) for inner in value]
-    return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value

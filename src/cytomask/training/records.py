@@ -34,6 +34,8 @@ class BestWeights(pl.Callback):
             return
         self.best, self.epoch = float(found), trainer.current_epoch
         self.score = float(trainer.callback_metrics["val/score"])
+        if not trainer.is_global_zero:
+            return
         state = {name: t.detach().cpu().contiguous() for name, t in segmenter_of(pl_module).state_dict().items()}
         with replacing(self.path) as path:
             save_file(state, path)

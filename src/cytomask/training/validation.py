@@ -25,13 +25,21 @@ class ValidationImages(Dataset):
     pairs
         Normalised images ``float (C, Y, X)`` with their annotation; kept as float16 to save memory. Where an image
         has been resized for the network, its annotation is still of the native size: what is found is compared there.
+    numbers
+        The number of each among all validation images, where processes share them; None: these are all.
     segmenter
         Makes the targets and tells the stride.
     """
 
-    def __init__(self, pairs: Sequence[tuple[np.ndarray, LabelLayers]], segmenter: Segmenter) -> None:
+    def __init__(
+        self,
+        pairs: Sequence[tuple[np.ndarray, LabelLayers]],
+        segmenter: Segmenter,
+        numbers: Sequence[int] | None = None,
+    ) -> None:
         self.pairs = [(in_half(image), layers) for image, layers in pairs]
         self.segmenter = segmenter
+        self.numbers = range(len(self.pairs)) if numbers is None else numbers
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -45,6 +53,7 @@ class ValidationImages(Dataset):
         grown = _grown(resized_layers(layers, (rows, columns)), (height, width))
         targets = {name: torch.from_numpy(value) for name, value in self.segmenter.targets(grown).items()}
         return {
+            "number": self.numbers[index],
             "image": torch.from_numpy(padded),
             "targets": targets,
             "truth": layers.to_instances(),
