@@ -134,7 +134,7 @@ def colocalisation(
     inside = _any_object(windows, instances.bits, instances.offsets, *instances.shape)
     flat = pixels.reshape(len(pixels), -1)
     for label, values in (("", flat), ("in_objects_", flat[:, inside.reshape(-1)])):
-        found = _of_pixels(values.astype(np.float64), first, second, limits[:, 0], limits[:, 1])
+        found = _of_pixels(values.astype(np.float64), _all_ranks(values), first, second, limits[:, 0], limits[:, 1])
         for p, title in enumerate(titles):
             figures |= {f"{title}_{label}{name}": float(found[p, f]) for f, name in enumerate(FIGURES)}
     return Colocalisation(
@@ -211,6 +211,18 @@ def _thresholds(pixels: np.ndarray, pairs: Sequence[tuple[int, int]], threshold:
     return of_channel[np.array(pairs)]
 
 
+def _all_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks along each row as :func:`_ranks` gives them; values of 16 bits are counted instead of sorted."""
+    ranks = np.empty(values.shape)
+    for c, row in enumerate(values):
+        if row.dtype == np.uint16:
+            counts = np.bincount(row, minlength=1)
+            ranks[c] = (np.cumsum(counts) - (counts + 1) / 2)[row]
+        else:
+            ranks[c] = _ranks(row)
+    return ranks
+
+
 @njit(cache=True, nogil=True)
 def _ranks(values: np.ndarray) -> np.ndarray:
     """Ranks of values, equal ones sharing the mean of theirs."""
@@ -241,15 +253,16 @@ def _correlation(a: Any, b: Any, mean_a: float, mean_b: float) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _of_pixels(values: np.ndarray, first: Any, second: Any, limit_a: Any, limit_b: Any) -> np.ndarray:
-    """All figures of all pairs for the same pixels of all channels, float64 ``(C, n)``."""
+def _of_pixels(
+    values: np.ndarray, ranks: np.ndarray, first: Any, second: Any, limit_a: Any, limit_b: Any
+) -> np.ndarray:
+    """All figures of all pairs for the same pixels of all channels; values and ranks are float64 ``(C, n)``."""
     channels, n = values.shape
     found = np.full((len(first), 6), np.nan)
     if n == 0:
         return found
-    ranks, means, squares = np.empty((channels, n)), np.empty(channels), np.empty(channels)
+    means, squares = np.empty(channels), np.empty(channels)
     for c in range(channels):
-        ranks[c] = _ranks(values[c])
         means[c] = values[c].mean()
         # A constant channel's mean may be off by rounding, which would make it vary.
         if values[c].min() == values[c].max():
@@ -298,7 +311,11 @@ def _of_objects(
                         values[c, n] = pixels[c, y, x]
                     n += 1
                 k += 1
-        found[i] = _of_pixels(np.ascontiguousarray(values[:, :n]), first, second, limit_a, limit_b)
+        own = np.ascontiguousarray(values[:, :n])
+        ranks = np.empty_like(own)
+        for c in range(len(own)):
+            ranks[c] = _ranks(own[c])
+        found[i] = _of_pixels(own, ranks, first, second, limit_a, limit_b)
     return found
 
 

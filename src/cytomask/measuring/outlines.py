@@ -111,7 +111,7 @@ def box_gap(a: Any, b: Any, size_y: float, size_x: float) -> float:
     """Distance between two boxes."""
     dy = max(a[0] - b[2], b[0] - a[2], 0.0) * size_y
     dx = max(a[1] - b[3], b[1] - a[3], 0.0) * size_x
-    return np.hypot(dy, dx)
+    return np.sqrt(dy * dy + dx * dx)
 
 
 @njit(cache=True, nogil=True)
@@ -123,12 +123,13 @@ def nearest_points(
 
     Rows of the second set are looked at from the one at the point's height outwards, as far as they can be nearer.
     """
-    best = bound
+    best = bound * bound  # squares are compared, which is faster
+    found = False
     for p in range(start_a, stop_a):
         y, x = points[p, 0], points[p, 1]
         dy = max(box_b[0] - y, y - box_b[2], 0.0) * size_y
         dx = max(box_b[1] - x, x - box_b[3], 0.0) * size_x
-        if dy * dy + dx * dx >= best * best:
+        if dy * dy + dx * dx >= best:
             continue
         low, high = start_b, stop_b
         while low < high:
@@ -139,16 +140,18 @@ def nearest_points(
                 high = middle
         for q in range(low, stop_b):
             dy = (points[q, 0] - y) * size_y
-            if dy >= best:
+            if dy * dy >= best:
                 break
-            distance = np.hypot(dy, (points[q, 1] - x) * size_x)
-            best = min(best, distance)
+            dx = (points[q, 1] - x) * size_x
+            if dy * dy + dx * dx < best:
+                best, found = dy * dy + dx * dx, True
         for q in range(low - 1, start_b - 1, -1):
-            dy = (y - points[q, 0]) * size_y
-            if dy >= best:
+            dy = (points[q, 0] - y) * size_y
+            if dy * dy >= best:
                 break
-            distance = np.hypot(dy, (points[q, 1] - x) * size_x)
-            best = min(best, distance)
+            dx = (points[q, 1] - x) * size_x
+            if dy * dy + dx * dx < best:
+                best, found = dy * dy + dx * dx, True
         if best == 0.0:
-            return best
-    return best
+            return 0.0
+    return np.sqrt(best) if found else bound
