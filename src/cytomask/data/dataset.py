@@ -19,6 +19,7 @@ from cytomask.data.annotated import AnnotatedImage, find_annotated, usual_annota
 from cytomask.data.dataset_config import CONFIG_NAMES, DatasetConfig, PairConfig, inside, read_config
 from cytomask.data.object_classes import read_object_classes
 from cytomask.data.pairs import Pair, find_pairs, stem_of
+from cytomask.data.remote_data import local_data
 from cytomask.data.sample import UNNAMED, Reading, Sample, load_sample, read_layers, trouble
 from cytomask.data.splits import Assignment, TableSplits, assign_splits, in_order
 from cytomask.data.tables import Table, read_table, rows_by_name
@@ -165,7 +166,8 @@ def open_dataset(path: str | Path, split: str | None = None) -> Dataset:
     path
         A YAML file, or a folder that holds ``dataset.yaml``, or ``images/`` and ``labels/`` with an optional
         ``manifest.csv``, or a folder for each split with these two in it; or annotations of any format, their images in
-        the same folder or in ``images/`` beside them; or a folder of images with such a file (for each split).
+        the same folder or in ``images/`` beside them; or a folder of images with such a file (for each split). Or the
+        address of one of these, such as ``s3://bucket/data``; see :func:`cytomask.data.remote_data.local_data`.
     split
         Only this split.
 
@@ -181,7 +183,7 @@ def open_dataset(path: str | Path, split: str | None = None) -> Dataset:
     DataError
         If there is no data set there.
     """
-    path = Path(path)
+    path = local_data(path)
     if path.is_dir():
         named = next((path / name for name in CONFIG_NAMES if (path / name).is_file()), None)
         dataset = _from_config(named, read_config(named)) if named else _from_config(path, DatasetConfig())

@@ -13,10 +13,12 @@ from cytomask.errors import CytomaskError, ImageError
 from cytomask.formats.bioio_images import BIOIO_SUFFIXES, bioio_kind, read_bioio
 from cytomask.formats.ome_zarr import is_zarr, read_zarr
 from cytomask.formats.raster import SIGNATURES, read_raster
+from cytomask.formats.remote_images import image_here, images_here
 from cytomask.formats.tiff import read_tiff
 from cytomask.formats.tiff_structure import is_tiff
 from cytomask.image import Image
 from cytomask.progress import say
+from cytomask.storage.remote import is_remote
 
 _KINDS = {
     ".tif": "TIFF",
@@ -56,7 +58,7 @@ def read_image(path: str | Path, *, axes: str | None = None, plane: int | None =
     ----------
     path
         A TIFF (plain, OME or ImageJ), PNG, JPEG or BMP file; a folder of OME-Zarr or zarr; or, where the extra
-        ``bioio`` is installed, an ND2, CZI or LIF file.
+        ``bioio`` is installed, an ND2, CZI or LIF file. Or the address of one: ``https://…``, ``s3://…``.
     axes
         The file's axes, where it does not tell them or tells them wrongly: one letter each, such as ``"CYX"``.
     plane
@@ -81,7 +83,7 @@ def read_image(path: str | Path, *, axes: str | None = None, plane: int | None =
     >>> read_image(path).shape
     (30, 20)
     """
-    return read_file(check_file(path, IMAGE_SUFFIXES), axes=axes, plane=plane)
+    return read_file(check_file(image_here(path), IMAGE_SUFFIXES), axes=axes, plane=plane)
 
 
 def read_file(path: Path, *, axes: str | None = None, plane: int | None = None, stored: bool = False) -> Image:
@@ -182,7 +184,7 @@ def list_images(paths: Sequence[str | Path]) -> list[Path]:
     ----------
     paths
         Files; folders (their images, without subfolders); patterns with ``*``, ``?``, ``[…]`` and ``**``. A folder of
-        zarr is an image, not a folder of images.
+        zarr is an image, not a folder of images. Addresses of files, and of buckets' folders and patterns, are fetched.
 
     Returns
     -------
@@ -205,6 +207,8 @@ def list_images(paths: Sequence[str | Path]) -> list[Path]:
 
 
 def _matches(path: str | Path) -> list[Path]:
+    if is_remote(path):
+        return [image for one in images_here(path, IMAGE_SUFFIXES) for image in _matches(one)]
     place = Path(path)
     if place.is_dir() and not is_zarr(place) and place.suffix.lower() != ".zarr":
         inside = [entry for entry in place.iterdir() if _may_be_image(entry)]

@@ -262,7 +262,7 @@ def _asked(url: str, what: Callable[[Any, str], _T]) -> _T:
         except PermissionError as error:
             raise DownloadError(
                 "this may not be read or written", where=url, found=_words(error),
-                fix=f"check the credentials: they need leave for {bucket}",
+                fix=f"check the credentials: they need leave for {bucket}; without any, only what is public is read",
             ) from error  # fmt: skip
         except Exception as error:
             if type(error).__name__ in _NO_CREDENTIALS and bucket.partition("://")[2] not in _anonymous():

@@ -14,6 +14,7 @@ from cytomask.data.annotated import usual_annotations
 from cytomask.data.dataset import Dataset, Sample, open_dataset
 from cytomask.data.dataset_config import CONFIG_NAMES
 from cytomask.data.pairs import LABEL_SUFFIXES, stem_of
+from cytomask.data.remote_data import local_data
 from cytomask.data.steps import Rescale
 from cytomask.errors import ConfigError, CytomaskError, DataError
 from cytomask.evaluation.pairs import Objects
@@ -130,7 +131,7 @@ def open_side(place: str | Path, what: What, split: str | None = None, truth: Pa
     ConfigError
         If a split is asked for where there is no data set.
     """
-    place = Path(place)
+    place = local_data(place)
     if not place.exists():
         raise DataError(f"the {what} does not exist", where=place, fix="check the name and the folder")
     configured = place.suffix.lower() in (".yaml", ".yml") or any((place / name).is_file() for name in CONFIG_NAMES)

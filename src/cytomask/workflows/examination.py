@@ -18,6 +18,7 @@ from cytomask.data.check.source_faults import name_findings, problem_findings
 from cytomask.data.check.split_faults import split_faults
 from cytomask.data.dataset import Dataset, open_dataset
 from cytomask.data.dataset_config import CONFIG_NAMES, inside, read_config
+from cytomask.data.remote_data import local_data
 from cytomask.errors import CytomaskError, DataError
 from cytomask.formats.annotations.coco_json import recognise as is_coco
 from cytomask.progress import track
@@ -61,6 +62,7 @@ def examine_data(path: Path, *, split: str | None = None, workers: int | None = 
     DataError, ConfigError
         If there is no data set there, its file is wrong, or it has no such split.
     """
+    path = local_data(path)
     _refuse_volumes(path)
     found = [one for file, of_split in coco_files(path).items() for one in coco_faults(file, of_split)]
     try:

@@ -24,6 +24,7 @@ from cytomask.label_layers import LabelLayers
 from cytomask.models.registry import build_segmenter, family_class
 from cytomask.models.segmenter import Segmenter
 from cytomask.progress import say, track, warn
+from cytomask.storage.remote import is_remote
 from cytomask.training.validation import ValidationImages, resized_layers
 from cytomask.workflows.experiment import Experiment, read_experiment
 from cytomask.workflows.initial_weights import begin_with, completed, settings_of
@@ -86,7 +87,7 @@ def experiment_on(source: str | Path, data: str | Path | None = None, overrides:
     """
     experiment = read_experiment(source, overrides)
     if data is not None:
-        experiment.data.path = str(Path(data).resolve())
+        experiment.data.path = str(data) if is_remote(data) else str(Path(data).resolve())
     return experiment
 
 
