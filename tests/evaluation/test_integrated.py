@@ -117,12 +117,16 @@ def test_in_the_metrics_with_intervals() -> None:
     assert "integrated_ap" in found["definitions"]
 
 
-def test_the_best_images_are_none_of_the_worst() -> None:
+def test_the_best_images_are_kept_besides_the_worst() -> None:
     rng = np.random.default_rng(1)
     truths = [blobs(rng) for _ in range(5)]
     pairs = [Pair(f"i{k}", t, np.roll(t, 2 * k, axis=0)) for k, t in enumerate(truths)]
     found = evaluate_pairs(pairs, n_worst=2, n_best=2, bootstrap=Bootstrap(0))
     assert [one.name for one in found.best] == ["i0", "i1"]
     assert {one.name for one in found.worst} == {"i3", "i4"}
-    found = evaluate_pairs(pairs[:3], n_worst=2, n_best=3, bootstrap=Bootstrap(0))
-    assert [one.name for one in found.best] == ["i0"]
+    # Two that are perfect: the first stays first. An image without any object is neither.
+    empty = np.zeros_like(truths[0])
+    pairs = [Pair("none", empty, empty), Pair("first", truths[1], truths[1]), Pair("second", truths[2], truths[2])]
+    found = evaluate_pairs(pairs, n_best=9, bootstrap=Bootstrap(0))
+    assert [one.name for one in found.best] == ["first", "second"]
+    assert found.worst == []

@@ -44,7 +44,7 @@ class Evaluation:
     worst
         What is needed to draw the images of the lowest accuracy, the worst first.
     best
-        The same for those of the highest, the best first; none of them is among the worst.
+        The same for those of the highest, the best first; with few images some are among the worst, too.
     """
 
     metrics: dict[str, Any]
@@ -169,9 +169,7 @@ def evaluate_pairs(
         "notices": [*_empty(metrics), *_notices(names, scored, bootstrap)],
         "definitions": DEFINITIONS,
     }
-    named = {one.name for one in worst.images()}
-    fine = [one for one in best.images() if one.name not in named]
-    return Evaluation(plain(metrics), images, worst.images(), fine)
+    return Evaluation(plain(metrics), images, worst.images(), best.images())
 
 
 class ScoredImages:

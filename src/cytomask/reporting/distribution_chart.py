@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ def distribution_chart(
         inside = min(max(at, _LEFT), _WIDTH - _RIGHT)
         line = element("line", x1=_at(inside), x2=_at(inside), y1=_TOP, y2=_HEIGHT - _BOTTOM, class_=f"median {style}")
         medians.append(element("g", element("title", f"median, {side}: {_short(middle)}"), line))
-    for k, (low, high) in enumerate(zip(edges, edges[1:])):
+    for k, (low, high) in enumerate(pairwise(edges)):
         told = ", ".join(f"{side} {values[k]:.1f} %" for side, values in parts.items())
         left, right = x(places[k]), x(places[k + 1])
         area = element("rect", x=_at(left), y=_TOP, width=_at(right - left), height=_HEIGHT - _TOP - _BOTTOM,

@@ -98,6 +98,21 @@ def write_evaluation_page(
 
 
 def _top(metrics: Mapping[str, Any]) -> Html:
+    grade, said = trust(metrics)
+    notices = [element("p", f"{notice[:1].upper()}{notice[1:]}.") for notice in metrics.get("notices") or ()]
+    label = {"fine": "solid", "note": "fair", "warning": "careful"}[grade]
+    verdict = element(
+        "div",
+        badge(grade, label),
+        element("div", *(element("p", sentence) for sentence in said), *notices),
+        class_=f"verdict {grade}",
+    )
+    tiles = element("div", *headline_tiles(metrics), class_="tiles")
+    return join([hundreds(metrics), tiles, verdict, _sources(metrics)])
+
+
+def headline_tiles(metrics: Mapping[str, Any]) -> list[Html]:
+    """The most telling figures with their intervals."""
     tiles = []
     level = percent(float(look_up(metrics, "confidence_intervals", "level") or 0.95))
     for figure in FIGURES[:_TILES]:
@@ -111,19 +126,10 @@ def _top(metrics: Mapping[str, Any]) -> Html:
             unit = " %" if as_part else ""
             told = [element("span", f"{low} to {high}{unit}", class_="range", title=f"{level} interval"), *told]
         tiles.append(tile(percent(value) if as_part else f"{value:.3f}", figure.name, join(told)))
-    grade, said = trust(metrics)
-    notices = [element("p", f"{notice[:1].upper()}{notice[1:]}.") for notice in metrics.get("notices") or ()]
-    label = {"fine": "solid", "note": "fair", "warning": "careful"}[grade]
-    verdict = element(
-        "div",
-        badge(grade, label),
-        element("div", *(element("p", sentence) for sentence in said), *notices),
-        class_=f"verdict {grade}",
-    )
-    return join([_dots(metrics), element("div", *tiles, class_="tiles"), verdict, _sources(metrics)])
+    return tiles
 
 
-def _dots(metrics: Mapping[str, Any]) -> Html | None:
+def hundreds(metrics: Mapping[str, Any]) -> Html | None:
     """A hundred true and a hundred predicted objects, and what became of them."""
     at = look_up(metrics, "matching", "pooled", FOUND) or {}
     things = plural_of_objects(metrics)
@@ -165,17 +171,9 @@ def _sources(metrics: Mapping[str, Any]) -> Html | None:
 def _error_kinds(
     metrics: Mapping[str, Any], pictures: Sequence[EvaluationPicture], budget: PictureBudget
 ) -> Html | None:
-    counts = metrics.get("error_kinds") or {}
-    things = plural_of_objects(metrics)
-    bars = [
-        _bar(title, counts[side])
-        for side, title in (
-            ("truth", f"What became of the true {things}"),
-            ("prediction", f"What the {things} of the model are"),
-        )
-        if sum((counts.get(side) or {}).values())
-    ]
-    if not bars:
+    counts, things = metrics.get("error_kinds") or {}, plural_of_objects(metrics)
+    bars = error_bars(metrics)
+    if bars is None:
         return None
     cards = []
     for name, (title, meaning) in KINDS.items():
@@ -194,8 +192,22 @@ def _error_kinds(
         )
         gallery = element("div", *views, class_="gallery small") if views else None
         cards.append(element("article", head, element("p", meaning), gallery, class_="card"))
-    key = _line_key() if pictures and cards else None
-    return join([element("div", *bars, class_="columns even"), key, *cards, left_out_note(budget)])
+    key = line_key() if pictures and cards else None
+    return join([bars, key, *cards, left_out_note(budget)])
+
+
+def error_bars(metrics: Mapping[str, Any]) -> Html | None:
+    """What became of all true and of all predicted objects, a bar each."""
+    counts, things = metrics.get("error_kinds") or {}, plural_of_objects(metrics)
+    bars = [
+        _bar(title, counts[side])
+        for side, title in (
+            ("truth", f"What became of the true {things}"),
+            ("prediction", f"What the {things} of the model are"),
+        )
+        if sum((counts.get(side) or {}).values())
+    ]
+    return element("div", *bars, class_="columns even") if bars else None
 
 
 def _bar(title: str, counts: Mapping[str, int]) -> Html:
@@ -210,7 +222,7 @@ def _bar(title: str, counts: Mapping[str, int]) -> Html:
     return element("div", element("h3", title), bar, element("ul", *entries, class_="kinds"), class_="card")
 
 
-def _line_key() -> Html:
+def line_key() -> Html:
     """What lines and colours mean in the pictures."""
     entries = [element("li", _line(f"stroke-{name}"), KINDS[name][0].lower()) for name in KINDS]
     entries.append(element("li", _line("stroke-plain dashed"), "dashed: true outline"))
@@ -231,7 +243,7 @@ def _worst(pictures: Sequence[EvaluationPicture], budget: PictureBudget) -> Html
             continue
         head = element("h3", element("bdi", picture.name))
         cards.append(element("article", head, _chips(picture), figure, class_="card", id=f"worst-{place}"))
-    return join([_line_key(), element("div", *cards, class_="worst")]) if cards else None
+    return join([line_key(), element("div", *cards, class_="worst")]) if cards else None
 
 
 def _chips(picture: EvaluationPicture) -> Html:

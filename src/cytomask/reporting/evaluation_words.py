@@ -110,6 +110,12 @@ FIGURES = (
         "Pixel accuracy",
         "The part of all pixels of the right class; high wherever there is much background.",
     ),
+    Figure(
+        ("integrated_ap", "overall"),
+        "Threshold-integrated precision",
+        "Precision, added up over the recall that is lost while ever better outlines are asked for. Some pipelines call "
+        "it mAP; it is not COCO's AP.",
+    ),
     Figure(("coco", "segm", "AP"), "COCO AP, masks", "COCO's average precision over IoU 0.50 to 0.95, by the scores."),
     Figure(("coco", "segm", "AP50"), "COCO AP50, masks", "COCO's average precision at IoU 0.50."),
     Figure(("coco", "segm", "AR"), "COCO AR, masks", "COCO's average recall, whatever the score."),

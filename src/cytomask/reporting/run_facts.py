@@ -85,7 +85,7 @@ class RunFacts:
     prediction
         What ``run.json`` of the prediction holds.
     stages
-        For each stage that was done what is known of it: ``seconds``, ``finished`` …
+        For each stage that is done ``minutes``, ``version``, and what it ``said``.
     pictures
         Folder and picture, of all stages.
     files

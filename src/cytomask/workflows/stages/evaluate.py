@@ -156,10 +156,11 @@ def _evaluate(run: RunFolder, experiment: Experiment, split: str, notices: Seque
 def _draw(folder: Path, found: Evaluation, count: int) -> None:
     """Draw the images that went worst and best, each with the truth, the prediction and the errors as layers."""
     output_folder(folder)
+    worst = found.worst[:count]
+    named = {one.name for one in worst}
+    best = [one for one in found.best if one.name not in named][:count]
     pictures = [
-        picture
-        for group, images in (("worst", found.worst[:count]), ("best", found.best[:count]))
-        for picture in _drawn(folder, group, images)
+        picture for group, images in (("worst", worst), ("best", best)) for picture in _drawn(folder, group, images)
     ]
     write_list(folder, pictures)
 
