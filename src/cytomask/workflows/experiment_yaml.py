@@ -15,6 +15,7 @@ from cytomask.errors import ConfigError
 Place = tuple[Hashable, ...]
 #: Files beyond these are no settings.
 LARGEST, DEEPEST = 1 << 20, 40
+_PLAIN = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,11 @@ def read_yaml(path: Path) -> Settings:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError("the experiment cannot be read", where=path, found=str(error), expected="YAML") from error
     try:
+        depth = 0
         for event in yaml.parse(text, yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:
+                raise ConfigError("tables are nested too deeply", where=_line(path, event.start_mark))
             if isinstance(event, yaml.AliasEvent):
                 raise ConfigError(
                     "aliases are not allowed in an experiment", where=_line(path, event.start_mark),
@@ -98,8 +103,9 @@ def _line(path: Path, mark: Any) -> str:
 
 
 def _value(node: Any, place: Place, path: Path, loader: Any, origins: dict[Place, str]) -> Any:
-    if len(place) > DEEPEST:
-        raise ConfigError("tables are nested too deeply", where=_line(path, node.start_mark))
+    if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN:
+        raise ConfigError("the experiment cannot be read", where=_line(path, node.start_mark), found=node.tag,
+                          expected="plain tables and lists")  # fmt: skip
     origins.setdefault(place, _line(path, node.start_mark))
     if isinstance(node, yaml.SequenceNode):
         return [_value(item, (*place, k), path, loader, origins) for k, item in enumerate(node.value)]
