@@ -16,9 +16,11 @@ from cytomask.cli import (
     check,
     compare,
     convert,
+    data,
     demo,
     evaluate,
     lr_find,
+    measure,
     models,
     predict,
     preview_augmentation,
@@ -73,11 +75,13 @@ app.command("train")(train.train)
 app.command("lr-find")(lr_find.lr_find)
 app.command("tune")(tune.tune)
 app.command("evaluate")(evaluate.evaluate)
+app.command("measure")(measure.measure)
 app.command("compare")(compare.compare)
 app.command("convert")(convert.convert)
 app.command("preview-augmentation")(preview_augmentation.preview_augmentation)
 app.command("subimages")(subimages.subimages)
 app.add_typer(models.app, name="models")
+app.add_typer(data.app, name="data")
 
 
 def run(arguments: list[str]) -> int:

@@ -237,7 +237,7 @@ def _from_config(source: Path, config: DatasetConfig) -> Dataset:
     else:
         pairs, problems = find_pairs(root, images, labels, config.image_suffix, config.label_suffix)
     names = [pair.name for pair in pairs]
-    table = _table(config, root, source)
+    table = _table(config, root, source, annotated is not None and any(one.facts for one in annotated.images))
     by_table = config.splits if isinstance(config.splits, TableSplits) else TableSplits()
     rows: dict[str, dict[str, str]] = {}
     if table is not None:
@@ -326,11 +326,12 @@ def _splits_by_file(images: Sequence[AnnotatedImage], named: Mapping[str | None,
     return Assignment(splits, in_order(split for split in named if split), f"by file: {listed}")
 
 
-def _table(config: DatasetConfig, root: Path, source: Path) -> Table | None:
+def _table(config: DatasetConfig, root: Path, source: Path, told: bool) -> Table | None:
+    """The table of the images; there may be none where the annotations tell of them what a table would."""
     splits = config.splits if isinstance(config.splits, TableSplits) else None
     named = splits.csv if splits is not None and splits.csv is not None else config.table
     if named is None and not (root / MANIFEST).is_file():
-        if splits is not None:
+        if splits is not None and not told:
             raise DataError("the splits come from a table, but none is named", where=source, fix="give splits.csv")
         return None
     path = inside(root, named, source, "table") if named is not None else root / MANIFEST
