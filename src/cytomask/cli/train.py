@@ -27,14 +27,26 @@ def train(
         ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    devices: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Devices of this machine that train together (on CPUs: processes); they share a batch."
+        ),
+    ] = None,
+    nodes: Annotated[
+        int | None, typer.Option(min=1, help="Machines that train together; started by torchrun or srun.")
+    ] = None,
 ) -> None:
     """Train a model on annotated images; writes a run folder with the model bundle."""
     if sweep:
-        _sweep(experiment, sweep, data, set_ or [], out, resume)
+        counts = [f"training.{name}={n}" for name, n in (("devices", devices), ("nodes", nodes)) if n is not None]
+        _sweep(experiment, sweep, data, [*(set_ or []), *counts], out, resume)
         return
     from cytomask.workflows.train import train_experiment
 
-    result = train_experiment(experiment, data=data, overrides=set_ or [], out=out, resume=resume)
+    result = train_experiment(
+        experiment, data=data, overrides=set_ or [], out=out, resume=resume, devices=devices, nodes=nodes
+    )  # fmt: skip
     for line in result.lines():
         typer.echo(line)
     if result.interrupted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from safetensors.torch import load_file
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
 from cytomask.errors import ConfigError, TrainingError
@@ -100,7 +102,8 @@ def fit(
         After Ctrl-C.
     """
     checkpoints = folder / CHECKPOINTS
-    checkpoints.mkdir(parents=True, exist_ok=True)
+    if place.main:
+        checkpoints.mkdir(parents=True, exist_ok=True)
     last = checkpoints / LAST
     if resume and not last.is_file():
         raise TrainingError("there is nothing to resume", where=folder, expected=f"{CHECKPOINTS}/{LAST}")
@@ -180,6 +183,12 @@ def fit(
     return FitResult(best.score, best.epoch, trainer.current_epoch)
 
 
+def _name_of_buffer_option() -> str:
+    """The option by which PyTorch lets processes send each other buffers at each step; it was renamed in 2.15."""
+    known = inspect.signature(DistributedDataParallel).parameters
+    return "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+
+
 def _devices(device: torch.device, place: Place, config: TrainingConfig) -> dict[str, Any]:
     """What Lightning must know of the devices."""
     if place.processes == 1:
@@ -187,8 +196,8 @@ def _devices(device: torch.device, place: Place, config: TrainingConfig) -> dict
     strategy = DDPStrategy(
         # Frozen parts have no gradient, and which they are changes from phase to phase.
         find_unused_parameters=bool(config.phases),
-        # All processes have the same ones: shared, or averaged after each step.
-        broadcast_buffers=False,
+        # All processes have the same statistics: shared, or averaged after each step.
+        **{_name_of_buffer_option(): False},
     )
     return {
         "devices": place.per_node,

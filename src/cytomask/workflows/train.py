@@ -28,6 +28,7 @@ from cytomask.training.fit import CHECKPOINTS, LAST, TABLE, FitResult, Interrupt
 from cytomask.workflows.experiment import Experiment, experiment_to_yaml, read_experiment
 from cytomask.workflows.run_folder import BUNDLE_IN_RUN, RunFolder
 from cytomask.workflows.train_preparation import Prepared, experiment_on, prepare
+from cytomask.workflows.train_together import team_of
 from cytomask.workflows.tune import TuneResult, save_tuned, tune_bundle
 
 EXPERIMENT_NAME, RECORD_NAME, CURVES_NAME = "experiment.yaml", "run.yaml", "curves.png"
@@ -43,9 +44,12 @@ class TrainResult:
     tuning: TuneResult | None = None
     minutes: float = 0.0
     reasons: list[str] = field(default_factory=list)
+    main: bool = True
 
     def lines(self) -> list[str]:
-        """The result for people."""
+        """The result for people; of processes that train together, the main one tells it."""
+        if not self.main:
+            return []
         if self.interrupted:
             begun = (self.folder / CHECKPOINTS / LAST).is_file()
             told = "stopped" if begun else "stopped before the first epoch was whole, so nothing is kept of it"
@@ -69,6 +73,8 @@ def train_experiment(
     overrides: Sequence[str] = (),
     out: str | Path | None = None,
     resume: bool = False,
+    devices: int | None = None,
+    nodes: int | None = None,
     watch: Callable[[int, dict[str, float]], None] | None = None,
 ) -> TrainResult:
     """Train as an experiment says.
@@ -85,6 +91,9 @@ def train_experiment(
         The run's folder; ``runs/<name>`` if None.
     resume
         Go on with an interrupted run: its own settings, as they were resolved, are used.
+    devices, nodes
+        How many devices of a machine, and how many machines, train together; None: as the experiment says. This is
+        the main process, and starts the others; on several machines, torchrun or srun starts all.
     watch
         Called after each epoch with the epoch or step and the figures of the epoch.
 
@@ -108,53 +117,64 @@ def train_experiment(
     else:
         experiment = source if isinstance(source, Experiment) else experiment_on(source, data, overrides)
         folder = Path(out) if out is not None else Path("runs") / experiment.name
-        if folder.is_dir() and any(folder.iterdir()):
-            raise OutputError(
-                "the run's folder is not empty",
-                where=folder,
-                fix="choose another with --out, or go on with that run: --resume",
-            )
+    given = {name: count for name, count in (("devices", devices), ("nodes", nodes)) if count is not None}
+    experiment = experiment.model_copy(update={"training": experiment.training.model_copy(update=given)})
+    team = team_of(experiment.training)
+    main = team.place.main
+    if not resume and main and folder.is_dir() and any(folder.iterdir()):
+        raise OutputError(
+            "the run's folder is not empty",
+            where=folder,
+            fix="choose another with --out, or go on with that run: --resume",
+        )
     prepared = prepare(experiment, complete=not resume, first_weights=not begun)
     experiment, segmenter = prepared.experiment, prepared.segmenter
     train, validation = prepared.train, prepared.validation
 
-    output_folder(folder)
-    with replacing(folder / EXPERIMENT_NAME) as path:
-        path.write_text(experiment_to_yaml(experiment), encoding="utf-8")
+    if main:
+        output_folder(folder)
+        with replacing(folder / EXPERIMENT_NAME) as path:
+            path.write_text(experiment_to_yaml(experiment), encoding="utf-8")
     for reason in prepared.reasons:
         say(f"chosen from the data: {reason}")
     parameters = sum(p.numel() for p in segmenter.parameters())
     images = f"{len(train)} training images, {len(validation)} for validation"
     say(f"{prepared.family} model with {parameters:,} parameters; {images}")
 
-    if experiment.initial is None and any(not p.requires_grad for p in segmenter.parameters()):
+    if main and experiment.initial is None and any(not p.requires_grad for p in segmenter.parameters()):
         warn(
             "a part of the network is frozen though it begins with random weights, so it never learns: "
             "name weights in initial, or set model.backbone.freeze=0"
         )
 
-    result = TrainResult(folder, reasons=prepared.reasons)
+    result = TrainResult(folder, reasons=prepared.reasons, main=main)
     try:
-        held_out = prepared.held_out()
-        result.fit = fit(
-            segmenter,
-            prepared.images(),
-            held_out,
-            experiment.training,
-            instance_score,
-            segmenter.postprocess_class(),
-            folder,
-            figures=partial(pixel_summary, classes=segmenter.config.classes),
-            resume=begun,
-            **({} if watch is None else {"watch": watch}),
-        )
+        with team.started(folder, begun):
+            held_out = prepared.held_out(team.place)
+            patches = prepared.images()
+            with team.met() as place:
+                result.fit = fit(
+                    segmenter,
+                    patches,
+                    held_out,
+                    experiment.training,
+                    instance_score,
+                    segmenter.postprocess_class(),
+                    folder,
+                    figures=partial(pixel_summary, classes=segmenter.config.classes),
+                    resume=begun,
+                    watch=watch,
+                    place=place,
+                )
     except (Interrupted, KeyboardInterrupt):
         result.interrupted = True
         return result
     finally:
-        if (folder / TABLE).is_file():
+        if main and (folder / TABLE).is_file():
             write_curves(folder / TABLE, folder / CURVES_NAME)
 
+    if not main:
+        return result
     bundle = Bundle(segmenter, _specification(prepared, result.fit))
     save_bundle(bundle, folder / BUNDLE_IN_RUN)
     if experiment.tune.enabled and validation:

@@ -25,6 +25,7 @@ from cytomask.models.registry import build_segmenter, family_class
 from cytomask.models.segmenter import Segmenter
 from cytomask.progress import say, track, warn
 from cytomask.storage.remote import is_remote
+from cytomask.training.distributed import ALONE, Place
 from cytomask.training.validation import ValidationImages, resized_layers
 from cytomask.workflows.experiment import Experiment, read_experiment
 from cytomask.workflows.initial_weights import begin_with, completed, settings_of
@@ -67,12 +68,14 @@ class Prepared:
         """The training items, drawn and changed as the experiment says."""
         return training_images(self.experiment, self.train, self.segmenter)
 
-    def held_out(self) -> ValidationImages | None:
-        """The validation images, read into memory; None if there are none."""
+    def held_out(self, place: Place = ALONE) -> ValidationImages | None:
+        """The validation images, or a process's share of them, read into memory; None if there are none."""
+        numbers = place.share(range(len(self.validation)))
         pairs = [
-            load_held_out(sample, self.experiment) for sample in track(self.validation, "reading validation images")
+            load_held_out(self.validation[number], self.experiment)
+            for number in track(numbers, "reading validation images")
         ]
-        return ValidationImages(pairs, self.segmenter) if pairs else None
+        return ValidationImages(pairs, self.segmenter, numbers) if pairs else None
 
 
 def experiment_on(source: str | Path, data: str | Path | None = None, overrides: Sequence[str] = ()) -> Experiment:
@@ -134,7 +137,8 @@ def training_images(
         length=training.steps_per_epoch * training.batch_size * training.accumulate,
         seed=training.seed,
         balance=experiment.data.balance,
-        cache_bytes=int(experiment.patches.cache_gb * 2**30),
+        # The cache is for the machine, whose processes each have a part.
+        cache_bytes=int(experiment.patches.cache_gb / training.devices * 2**30),
         preload=preload,
         finish=normalisation.from_unit if isinstance(normalisation, MeanStd) else None,
     )
