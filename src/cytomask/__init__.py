@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cytomask.workflows.evaluate import evaluate_predictions as evaluate
     from cytomask.workflows.model import Model, load
     from cytomask.workflows.notebook import show
+    from cytomask.workflows.predict import predict_images as predict
     from cytomask.workflows.preview_augmentation import preview_augmentation
     from cytomask.workflows.train import train_experiment as train
 
@@ -41,6 +42,7 @@ _LAZY = {
     "load": "cytomask.workflows.model",
     "load_ensemble": "cytomask.workflows.ensemble",
     "open_dataset": "cytomask.data.dataset",
+    "predict": "cytomask.workflows.predict:predict_images",
     "preview_augmentation": "cytomask.workflows.preview_augmentation",
     "read_image": "cytomask.formats.images",
     "show": "cytomask.workflows.notebook",
@@ -49,7 +51,7 @@ _LAZY = {
 
 __all__ = [
     "Image", "Instances", "Model", "ModelEnsemble", "__version__", "check", "compare", "evaluate", "load",
-    "load_ensemble", "open_dataset", "preview_augmentation", "read_image", "show", "train",
+    "load_ensemble", "open_dataset", "predict", "preview_augmentation", "read_image", "show", "train",
 ]  # fmt: skip
 
 # In a notebook, objects, images, models and metrics are shown as pictures and tables.

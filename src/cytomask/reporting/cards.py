@@ -18,6 +18,8 @@ from cytomask.reporting.overlay import draw_on
 
 #: The longer side of pictures in notebooks is at most so many pixels.
 SIDE = 900
+#: Pictures narrower than two thirds of this are shown two or more times as wide as they are.
+SMALL = 400
 
 
 def backdrop(image: Image) -> np.ndarray:
@@ -66,12 +68,9 @@ def figure(picture: np.ndarray, words: str) -> Html:
     from imagecodecs import png_encode
 
     data = b64encode(png_encode(np.ascontiguousarray(picture), level=3)).decode("ascii")
-    image = element(
-        "img",
-        src=f"data:image/png;base64,{data}",
-        alt=words,
-        width=picture.shape[1],
-    )
+    # Small pictures are shown enlarged.
+    width = picture.shape[1] * max(1, round(SMALL / picture.shape[1]))
+    image = element("img", src=f"data:image/png;base64,{data}", alt=words, width=width)
     return element("figure", image, element("figcaption", words))
 
 
