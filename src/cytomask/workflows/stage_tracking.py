@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cytomask.evaluation.headline import headline as headline_figures
 from cytomask.workflows.experiment import Experiment
 from cytomask.workflows.run_folder import RunFolder
+from cytomask.workflows.stage_pictures import read_list
 from cytomask.workflows.stage_table import flattened
 
 
@@ -59,13 +61,17 @@ def track_stage(stage: str, run: RunFolder, experiment: Experiment, settings: Ma
 
 
 def _pictures(stage: str, run: RunFolder) -> list[Path]:
-    places = {"prepare": run.data / "examples", "evaluate": run.evaluation / "pictures", "visualise": run.pictures}
-    return sorted(places[stage].glob("*.png")) if stage in places else []
+    if stage == "prepare":
+        return sorted((run.data / "examples").glob("*.png"))
+    places = {"evaluate": run.evaluation / "pictures", "visualise": run.pictures}
+    # Beside what is listed there are layers, which alone show nothing.
+    return [places[stage] / picture.file for picture in read_list(places[stage])] if stage in places else []
 
 
 def headline(metrics: Mapping[str, Any]) -> dict[str, float]:
     """The figures of an evaluation that sum it up."""
-    return _numbers(metrics.get("summary", metrics))
+    figures = _numbers(headline_figures(metrics)["figures"])
+    return {**figures, **_numbers({"integrated_ap": (metrics.get("integrated_ap") or {}).get("overall")})}
 
 
 def _numbers(values: Any) -> dict[str, float]:
