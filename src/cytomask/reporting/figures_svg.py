@@ -379,8 +379,18 @@ def _at(value: float) -> str:
 
 
 def _short(value: float) -> str:
+    """A number, short.
+
+    Examples
+    --------
+    >>> [_short(value) for value in (0.85, 0.001, 0.0002, -0.000123, 1234, 250000)]
+    ['0.85', '0.001', '2e-4', '-1.23e-4', '1,234', '250k']
+    """
     if abs(value) >= 100_000 and value % 1000 == 0:
         return f"{value / 1000:,.0f}k"
     if abs(value) >= 1000:
         return f"{value:,.0f}"
+    if 0 < abs(value) < 0.001:
+        number, _, power = f"{value:.2e}".partition("e")
+        return f"{float(number):g}e{int(power)}"
     return f"{value:.3g}"

@@ -117,10 +117,13 @@ class RunFacts:
     @property
     def things(self) -> str:
         """What the objects are called, in the plural."""
-        if self.metrics is not None and (found := plural_of_objects(self.metrics)) != "objects":
-            return found
-        classes = (self.data or {}).get("classes") or look_up(self.model, "config", "classes") or []
-        return plural_of_objects({"class_names": classes})
+        told = (
+            (self.metrics or {}).get("class_names"),
+            (self.data or {}).get("classes"),
+            look_up(self.model, "config", "classes"),
+        )
+        plurals = [plural_of_objects({"class_names": names}) for names in told if names]
+        return next((plural for plural in plurals if plural != "objects"), "objects")
 
     @property
     def family(self) -> str:
