@@ -17,7 +17,8 @@ from cytomask.models.dense.config import DenseConfig, DensePostprocess
 from cytomask.models.dense.maps import to_blocks
 from cytomask.models.dense.segmenter import DenseSegmenter
 from cytomask.models.registry import build_segmenter
-from cytomask.prediction.assembling import assemble
+from cytomask.prediction.assembling import assemble, warn_of_cut_groups
+from cytomask.prediction.blockwise import number_objects, outlook
 from cytomask.prediction.predictor import Predictor
 from cytomask.prediction.spool import Spool
 from cytomask.prediction.tiles import plan_tiles
@@ -47,7 +48,14 @@ def spooled(
     for number, one in enumerate(tiles):
         owned = pieces.take(one.owns(pieces.points))
         spool.add(number, owned, segmenter.bounds(owned))
-    count = assemble(spool, segmenter, settings, shape, native, scales)
+    reach, _ = outlook(spool)
+    cut = [
+        number
+        for number in range(len(tiles))
+        if not assemble(spool, segmenter, settings, number, reach, shape, native, scales)
+    ]
+    assert cut == []
+    count = number_objects(spool)
     labels = np.zeros(native, np.int32)
     for number in range(len(tiles)):
         part = spool.objects(number, native, ("object",)).to_labels()
@@ -109,7 +117,14 @@ def test_what_is_cut_is_told(
     for number, one in enumerate(tiles):
         owned = pieces.take(one.owns(pieces.points))
         spool.add(number, owned, unet.bounds(owned))
-    assemble(spool, unet, DensePostprocess(), (640, 640), (640, 640), (1.0, 1.0))
+    reach, _ = outlook(spool)
+    whole = [
+        assemble(spool, unet, DensePostprocess(), number, reach, (640, 640), (640, 640), (1.0, 1.0))
+        for number in range(len(tiles))
+    ]
+    # The bar crosses one row of tiles.
+    assert whole.count(False) == 10
+    warn_of_cut_groups(whole.count(False))
     assert "larger than can be looked at at once" in capsys.readouterr().err
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tracemalloc
 from itertools import product
 from pathlib import Path
@@ -17,9 +18,10 @@ from cytomask.image import Image
 from cytomask.instances import Instances
 from cytomask.models.proposals import Proposals
 from cytomask.models.registry import build_segmenter
+from cytomask.models.segmenter import Postprocess, Segmenter
 from cytomask.models.star.config import StarPostprocess
 from cytomask.prediction import blockwise
-from cytomask.prediction.blockwise import Painter, blocks, render, settle
+from cytomask.prediction.blockwise import Painter, blocks, draw, number_objects, outlook, settle, visit
 from cytomask.prediction.spool import Spool
 from cytomask.prediction.tiles import plan_tiles
 
@@ -46,6 +48,17 @@ def fill(spool: Spool, proposals: Proposals, shape: tuple[int, int], tile: int) 
         spool.add(number, owned, STAR.bounds(owned))
 
 
+def settle_all(spool: Spool, segmenter: Segmenter, postprocess: Postprocess) -> int:
+    reach, left = outlook(spool)
+    return settle(lambda tiles: ((n, visit(spool, segmenter, postprocess, n, reach)) for n in tiles), left)
+
+
+def draw_all(spool: Spool, segmenter: Segmenter, shape: tuple[int, int], scale: tuple[float, float]) -> int:
+    for number in range(len(spool.tiles)):
+        draw(spool, segmenter, number, shape, scale)
+    return number_objects(spool)
+
+
 def check(
     folder: str | Path,
     proposals: Proposals,
@@ -61,8 +74,8 @@ def check(
     whole = STAR.resolve(proposals.in_canonical_order(), postprocess, native, scale)
     spool = Spool(Path(folder) / "spool")
     fill(spool, proposals, shape, tile)
-    rounds = settle(spool, STAR, postprocess)
-    assert render(spool, STAR, native, scale) == len(whole)
+    rounds = settle_all(spool, STAR, postprocess)
+    assert draw_all(spool, STAR, native, scale) == len(whole)
     names = STAR.config.classes
     parts = Instances.concatenate([spool.objects(n, native, names) for n in range(len(spool.tiles))])
     parts = parts.take(np.argsort(parts.ids))
@@ -154,9 +167,10 @@ def test_memory_is_bounded_by_the_tile(spots, grey, tmp_path):
     def run(image: Image, folder: Path) -> np.ndarray:
         """Do all that needs the network and the labels; returns the pixels of each object."""
         prepared, spool = predictor.prepare(image), Spool(folder)
-        predictor.propose_to(spool, prepared)
-        settle(spool, predictor.segmenter, predictor.postprocess)
-        total = render(spool, predictor.segmenter, image.shape, (1.0, 1.0))
+        missing = predictor.begin_spool(spool, prepared)
+        assert list(predictor.fill_spool(spool, prepared, predictor.postprocess, missing)) == missing
+        settle_all(spool, predictor.segmenter, predictor.postprocess)
+        total = draw_all(spool, predictor.segmenter, image.shape, (1.0, 1.0))
         painter, areas = Painter(spool, image.shape, names), np.zeros(total + 1, np.int64)
         for block in blocks(image.shape, 256):
             areas += np.bincount(painter.paint(*block).ravel(), minlength=total + 1)
@@ -173,6 +187,36 @@ def test_memory_is_bounded_by_the_tile(spots, grey, tmp_path):
     assert len(areas) == 81
     # The label image alone would be 16 MB.
     assert peak < 6_000_000
+
+
+def test_visitors_that_see_nothing_of_each_other(tmp_path):
+    """Tiles visited at the same time know only what was told before the round; the end is the same."""
+    rng = np.random.default_rng(7)
+    points = np.array(list(product(range(0, 96, 4), range(0, 96, 4))), float)
+    proposals = polygons(points, rng.uniform(2, 12, len(points)), rng.random(len(points)))
+    postprocess, folder = StarPostprocess(score_threshold=0.0), tmp_path / "spool"
+    whole = STAR.resolve(proposals.in_canonical_order(), postprocess, (96, 96))
+    spool = Spool(folder)
+    fill(spool, proposals, (96, 96), 16)
+    reach, left = outlook(spool)
+
+    def visits(tiles: list[int]) -> list[tuple[int, int]]:
+        shutil.rmtree(tmp_path / "before", ignore_errors=True)
+        shutil.copytree(folder, tmp_path / "before")
+        found = []
+        for number in tiles:
+            alone = Spool(tmp_path / f"alone-{number}")
+            shutil.copytree(tmp_path / "before", alone.folder)
+            alone.join(spool.tiles)
+            found.append((number, visit(alone, STAR, postprocess, number, reach)))
+            shutil.copy(alone.folder / f"fates-{number:06d}.npy", folder)
+            shutil.rmtree(alone.folder)
+        return found
+
+    assert settle(visits, left) > 1
+    assert draw_all(spool, STAR, (96, 96), (1.0, 1.0)) == len(whole)
+    painted = Painter(spool, (96, 96), STAR.config.classes).paint(0, 0, 96, 96)
+    np.testing.assert_array_equal(painted, whole.to_labels())
 
 
 def test_nothing_at_all(tmp_path):
@@ -193,7 +237,7 @@ def test_what_is_done_is_not_done_again(tmp_path, monkeypatch):
         pass
 
     def finish(spool: Spool, postprocess: StarPostprocess) -> tuple[int, int]:
-        return settle(spool, STAR, postprocess), render(spool, STAR, (96, 96), (1.0, 1.0))
+        return settle_all(spool, STAR, postprocess), draw_all(spool, STAR, (96, 96), (1.0, 1.0))
 
     for name in ("write_fates", "write_objects", "write_ids"):
         original, left = getattr(Spool, name), [0]
@@ -210,7 +254,7 @@ def test_what_is_done_is_not_done_again(tmp_path, monkeypatch):
                 finish(spool, postprocess)
         monkeypatch.setattr(Spool, name, original)
         if name == "write_fates":
-            settle(spool, STAR, postprocess)
+            settle_all(spool, STAR, postprocess)
     assert finish(spool, postprocess) == (0, len(whole))
     painted = Painter(spool, (96, 96), STAR.config.classes).paint(0, 0, 96, 96)
     np.testing.assert_array_equal(painted, whole.to_labels())

@@ -19,9 +19,9 @@ from cytomask.formats.label_images import read_labels
 from cytomask.instances import Instances
 from cytomask.models.bundle import Bundle, ModelSpec, load_bundle, save_bundle
 from cytomask.models.registry import build_segmenter
-from cytomask.workflows import predict as workflow
 from cytomask.workflows import predict_outputs as outputs
 from cytomask.workflows.predict import predict_images
+from cytomask.workflows.predict_job import ImageTask, Job
 from cytomask.workflows.result_names import name_results
 
 
@@ -304,15 +304,15 @@ def test_channels_are_passed_on(model, tmp_path):
 
 def count_segmented(monkeypatch: pytest.MonkeyPatch, stop_at: str | None = None) -> list[str]:
     """Note the images that go through the network; end at one of them."""
-    original, segmented = workflow._Job.segment, []
+    original, segmented = Job._segment, []
 
-    def segment(self: Any, path: Path, *rest: Any, **options: Any) -> Any:
-        if path.name == stop_at:
+    def segment(self: Any, task: ImageTask, *rest: Any) -> Any:
+        if task.path.name == stop_at:
             raise KeyboardInterrupt
-        segmented.append(path.name)
-        return original(self, path, *rest, **options)
+        segmented.append(task.path.name)
+        return original(self, task, *rest)
 
-    monkeypatch.setattr(workflow._Job, "segment", segment)
+    monkeypatch.setattr(Job, "_segment", segment)
     return segmented
 
 

@@ -18,7 +18,7 @@ from cytomask.formats.label_images import read_labels
 from cytomask.models.bundle import Bundle, ModelSpec, save_bundle
 from cytomask.models.registry import build_segmenter
 from cytomask.prediction.fusion import Fusion
-from cytomask.workflows import predict as workflow
+from cytomask.workflows import predict_job
 from cytomask.workflows.ensemble import Combination
 from cytomask.workflows.predict import predict_images
 
@@ -153,7 +153,7 @@ def test_another_model_that_is_not_there(models, image, tmp_path):
 
 
 def test_a_giant_image_is_refused_with_a_way_out(models, image, tmp_path, monkeypatch):
-    monkeypatch.setattr(workflow, "GIANT_PIXELS", 100)
+    monkeypatch.setattr(predict_job, "GIANT_PIXELS", 100)
     run = {"device": "cpu", "save": ("labels",), "combine": Combination(augment="flips")}
     with pytest.raises(ImageError, match="--in-memory"):
         predict_images(models[0], [image], tmp_path / "out", **run)

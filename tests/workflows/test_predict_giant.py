@@ -19,6 +19,7 @@ import zarr
 from PIL import Image as Picture
 
 import cytomask.workflows.predict_giant as giant
+import cytomask.workflows.predict_giant_steps as steps
 from cytomask.cli.app import run
 from cytomask.errors import ChannelError, OutputError
 from cytomask.formats.label_images import read_labels
@@ -28,6 +29,7 @@ from cytomask.models.bundle import Bundle, ModelSpec, save_bundle
 from cytomask.models.registry import build_segmenter
 from cytomask.prediction.spool import Spool
 from cytomask.workflows import predict as workflow
+from cytomask.workflows import predict_job
 from cytomask.workflows.predict import predict_images
 from cytomask.workflows.predict_progress import PROGRESS_NAME, ImageProgress
 
@@ -208,10 +210,11 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, after: int, 
         (Spool, "write_fates", 3),
         (Spool, "write_objects", 5),
         (Spool, "write_ids", 2),
-        (giant, "write_lines", 1),
+        (steps, "write_lines", 1),
         (giant, "copy_lines", 0),
-        (giant, "measure", 3),
-        (giant, "write_table", 1),
+        (steps, "measure", 3),
+        (steps, "write_table", 1),
+        (giant, "write_table", 0),
         (table_module, "_write_parquet", 0),
         (LabelZarrWriter, "create", 0),
         (LabelZarrWriter, "write", 1),
@@ -224,7 +227,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, after: int, 
     ],
 )
 def test_broken_off_anywhere(model, image, in_memory, tmp_path, monkeypatch, owner, name, after, before_work):
-    monkeypatch.setattr(giant, "PAINTED_CHUNKS", 1)
+    monkeypatch.setattr(steps, "PAINTED_CHUNKS", 1)
     create = LabelZarrWriter.create.__func__
     small = classmethod(lambda cls, *a, **options: create(cls, *a, **{**options, "chunk": 128}))
     monkeypatch.setattr(LabelZarrWriter, "create", small)
@@ -375,11 +378,11 @@ def test_from_the_command_line(model, image, in_memory, tmp_path, capsys):
 
 
 def test_giants_are_found_by_their_size(model, image, tmp_path, monkeypatch):
-    monkeypatch.setattr(workflow, "GIANT_PIXELS", SIDE[0] * SIDE[1])
+    monkeypatch.setattr(predict_job, "GIANT_PIXELS", SIDE[0] * SIDE[1])
     predict_images(model, [image], tmp_path / "a", save=("labels",), **OPTIONS)
     assert (tmp_path / "a" / "field_labels.ome.zarr").is_dir()
     predict_images(model, [image], tmp_path / "b", save=("labels",), on_disk=False, **OPTIONS)
     assert (tmp_path / "b" / "field_labels.tif").is_file()
-    monkeypatch.setattr(workflow, "GIANT_PIXELS", SIDE[0] * SIDE[1] + 1)
+    monkeypatch.setattr(predict_job, "GIANT_PIXELS", SIDE[0] * SIDE[1] + 1)
     predict_images(model, [image], tmp_path / "c", save=("labels",), **OPTIONS)
     assert (tmp_path / "c" / "field_labels.tif").is_file()

@@ -20,7 +20,7 @@ from cytomask.models.bundle import Bundle, ModelSpec, save_bundle
 from cytomask.models.dense.config import DensePostprocess
 from cytomask.models.registry import build_segmenter
 from cytomask.models.star.config import StarPostprocess
-from cytomask.workflows import predict as workflow
+from cytomask.workflows import predict_job
 from cytomask.workflows.model import load, override_thresholds
 from cytomask.workflows.predict import predict_images
 
@@ -111,7 +111,7 @@ def test_soft_nms_is_refused_on_disk(model, image, tmp_path, monkeypatch) -> Non
         predict_images(model, [image], tmp_path / "a", on_disk=True, thresholds=soft, **PLAIN)
     assert not (tmp_path / "a").exists()
     # An image that is found to be a giant is told by its name, and the others of a run are done.
-    monkeypatch.setattr(workflow, "GIANT_PIXELS", SIDE[0] * SIDE[1])
+    monkeypatch.setattr(predict_job, "GIANT_PIXELS", SIDE[0] * SIDE[1])
     with pytest.raises(ImageError, match=r"Soft-NMS[\s\S]*field.tif[\s\S]*200 x 180"):
         predict_images(model, [image], tmp_path / "b", thresholds=soft, **PLAIN)
     tifffile.imwrite(tmp_path / "small.tif", picture()[:64, :64])

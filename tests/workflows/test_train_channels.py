@@ -110,19 +110,19 @@ def test_prediction_needs_no_more_than_the_image(trained: TrainResult, data: Pat
 def test_on_disk_after_an_interruption(
     trained: TrainResult, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import cytomask.workflows.predict_giant as giant
+    import cytomask.workflows.predict_giant_steps as steps
 
     image = data / "images" / "5.ome.tif"
     options: dict[str, Any] = {"device": "cpu", "precision": "float32", "tile": 64, "overlap": 32}
     predict_images(trained.folder, [image], tmp_path / "memory", **options)
     with monkeypatch.context() as patch:
         # Broken off when the image has been prepared and before the first tile: going on uses what was kept.
-        patch.setattr(giant.Predictor, "propose_to", _broken_off)
+        patch.setattr(steps.Predictor, "fill_spool", _broken_off)
         with pytest.raises(KeyboardInterrupt):
             predict_images(trained.folder, [image], tmp_path / "disk", on_disk=True, **options)
     known: list[Any] = []
     with monkeypatch.context() as patch:
-        patch.setattr(giant, "prepare_image", lambda *a, **k: known.append(k["known"]) or prepare_image(*a, **k))
+        patch.setattr(steps, "prepare_image", lambda *a, **k: known.append(k["known"]) or prepare_image(*a, **k))
         predict_images(trained.folder, [image], tmp_path / "disk", on_disk=True, **options)
     assert [statistics.scale.size for statistics in known] == [3]
     found = tmp_path / "disk"

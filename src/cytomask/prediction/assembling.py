@@ -13,10 +13,10 @@ from cytomask.geometry.components import connected_components
 from cytomask.models.assembling import AssemblingSegmenter
 from cytomask.models.proposals import Proposals
 from cytomask.models.segmenter import Postprocess
-from cytomask.prediction.blockwise import meet, number_objects, union
+from cytomask.prediction.blockwise import meet
 from cytomask.prediction.spool import Spool
 from cytomask.prediction.tiles import Tile
-from cytomask.progress import track, warn
+from cytomask.progress import warn
 
 #: How far a tile looks at first, in network pixels.
 REACH = 128
@@ -30,20 +30,24 @@ def assemble(
     spool: Spool,
     segmenter: AssemblingSegmenter,
     postprocess: Postprocess,
+    number: int,
+    reach: np.ndarray,
     shape: tuple[int, int],
     native_shape: tuple[int, int],
     scale: tuple[float, float],
-) -> int:
-    """Make the objects of all tiles, and number them as the whole image's are.
-
-    Groups of touching objects that no window holds are cut at its border; a warning tells of them.
+) -> bool:
+    """Make the objects of one tile, unless that has been done; afterwards those of all tiles are to be numbered.
 
     Parameters
     ----------
     spool
-        With the pieces of all tiles; takes the objects and their ids.
+        With the pieces of all tiles; takes the objects.
     segmenter, postprocess
         Make objects of maps.
+    number
+        The tile.
+    reach
+        The box around the pieces of each tile, as :func:`~cytomask.prediction.blockwise.outlook` gives it.
     shape
         Height and width of the image in network pixels.
     native_shape, scale
@@ -51,26 +55,26 @@ def assemble(
 
     Returns
     -------
-    int
-        How many objects there are.
+    bool
+        False if groups of touching objects are larger than can be looked at, and were cut.
     """
-    reach = np.array([union(spool.records(number)["bounds"]) for number in range(len(spool.tiles))])
-    cut = 0
-    for number in track(range(len(spool.tiles)), "making objects"):
-        if spool.has_objects(number):
-            continue
-        tile = spool.tiles[number]
-        pieces, window, whole = _surroundings(spool, segmenter, postprocess, tile, shape, reach)
-        cut += not whole
-        objects, points = segmenter.assemble(pieces, postprocess, window, native_shape, scale)
-        owned = tile.owns(points)
-        spool.write_objects(number, objects.take(owned), points[owned])
+    if spool.has_objects(number):
+        return True
+    tile = spool.tiles[number]
+    pieces, window, whole = _surroundings(spool, segmenter, postprocess, tile, shape, reach)
+    objects, points = segmenter.assemble(pieces, postprocess, window, native_shape, scale)
+    owned = tile.owns(points)
+    spool.write_objects(number, objects.take(owned), points[owned])
+    return whole
+
+
+def warn_of_cut_groups(cut: int) -> None:
+    """Say in how many tiles groups were cut, if in any."""
     if cut:
         warn(
             f"in {cut} tile{'' if cut == 1 else 's'} groups of touching objects are larger than can be looked at "
             "at once: where they were cut, objects may be cut or doubled; a higher --score-threshold parts groups"
         )
-    return number_objects(spool)
 
 
 def _surroundings(

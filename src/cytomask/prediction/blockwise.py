@@ -9,7 +9,7 @@ something: the best of the open proposals competes with none that is better and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,6 @@ from cytomask.geometry.fate import DROPPED, OPEN
 from cytomask.instances import Instances
 from cytomask.models.segmenter import Postprocess, Segmenter
 from cytomask.prediction.spool import Spool
-from cytomask.progress import track
 
 #: Side of a cell, in network pixels, by which neighbours are sought.
 CELL = 32
@@ -26,45 +25,63 @@ CELL = 32
 MOST_CELLS = 1_000_000
 
 
-def settle(spool: Spool, segmenter: Segmenter, postprocess: Postprocess) -> int:
+def settle(visits: Callable[[list[int]], Iterable[tuple[int, int]]], left: npt.NDArray[np.int64]) -> int:
     """Tell the fates of all proposals, tile by tile, in as many rounds as it takes.
 
-    What is held is a tile's proposals and those of other tiles that they may meet.
+    Tiles may be visited at the same time, and in any order: a fate that is written is certain, and one that a visit did
+    not see yet leaves proposals open.
 
     Parameters
     ----------
-    spool
-        With the proposals of all tiles; takes the fates.
-    segmenter, postprocess
-        Settle the conflicts.
+    visits
+        Visits tiles as :func:`visit`, and gives for each its number and how many of its proposals are still open.
+    left
+        Open proposals of each tile, as :func:`outlook` says.
 
     Returns
     -------
     int
         How many rounds it took.
     """
+    left, rounds = left.copy(), 0
+    while left.any():
+        before = int(left.sum())
+        todo = np.flatnonzero(left)
+        # Chains of competitors run either way: to and fro, fewer rounds do.
+        todo = todo[::-1] if rounds % 2 else todo
+        for number, still_open in visits(todo.tolist()):
+            left[number] = still_open
+        rounds += 1
+        if left.sum() >= before:
+            raise RuntimeError(f"settling leaves {before} proposals open that nothing keeps open")
+    return rounds
+
+
+def outlook(spool: Spool) -> tuple[np.ndarray, npt.NDArray[np.int64]]:
+    """The box around all that each tile's proposals compete for, ``(T, 4)``, and how many are open, ``(T,)``."""
     count = len(spool.tiles)
     reach, left = np.zeros((count, 4)), np.zeros(count, np.int64)
     for number in range(count):
         records = spool.records(number)
         reach[number] = union(records["bounds"])
         left[number] = np.count_nonzero(spool.fates(number, len(records)) == OPEN)
-    rounds = 0
-    while left.any():
-        before = int(left.sum())
-        todo = np.flatnonzero(left)
-        # Chains of competitors run either way: to and fro, fewer rounds do.
-        todo = todo[::-1] if rounds % 2 else todo
-        for number in track(todo.tolist(), "settling conflicts"):
-            left[number] = _visit(spool, segmenter, postprocess, number, reach)
-        rounds += 1
-        if left.sum() >= before:
-            raise RuntimeError(f"{segmenter.family}: settle leaves {before} proposals open that nothing keeps open")
-    return rounds
+    return reach, left
 
 
-def _visit(spool: Spool, segmenter: Segmenter, postprocess: Postprocess, number: int, reach: np.ndarray) -> int:
-    """Tell what can be told of one tile's open proposals; returns how many are still open."""
+def visit(spool: Spool, segmenter: Segmenter, postprocess: Postprocess, number: int, reach: np.ndarray) -> int:
+    """Tell what can be told of one tile's open proposals; returns how many are still open.
+
+    Parameters
+    ----------
+    spool
+        With the proposals of all tiles; takes the tile's fates.
+    segmenter, postprocess
+        Settle the conflicts.
+    number
+        The tile.
+    reach
+        As :func:`outlook` gives it.
+    """
     own = spool.records(number)
     fates = spool.fates(number, len(own))
     opened = np.flatnonzero(fates == OPEN)
@@ -136,31 +153,26 @@ def meet(boxes: np.ndarray, box: np.ndarray) -> npt.NDArray[np.bool_]:
     return np.asarray((boxes[:, :2] <= box[2:]).all(axis=1) & (boxes[:, 2:] >= box[:2]).all(axis=1))
 
 
-def render(spool: Spool, segmenter: Segmenter, shape: tuple[int, int], scale: tuple[float, float]) -> int:
-    """Draw the survivors of all tiles, and number them as the whole image's are.
+def draw(spool: Spool, segmenter: Segmenter, number: int, shape: tuple[int, int], scale: tuple[float, float]) -> None:
+    """Draw the survivors of one tile, unless that has been done; afterwards those of all tiles are to be numbered.
 
     Parameters
     ----------
     spool
-        With the fates of all proposals; takes the objects and their ids.
+        With the fates of all proposals; takes the objects.
     segmenter
         Draws them.
+    number
+        The tile.
     shape, scale
         As for :meth:`~cytomask.models.segmenter.Segmenter.render`.
-
-    Returns
-    -------
-    int
-        How many objects there are.
     """
-    for number in track(range(len(spool.tiles)), "drawing objects"):
-        if spool.has_objects(number):
-            continue
-        survivors = spool.survivors(number)
-        drawn = segmenter.render(survivors, shape, scale)
-        there = drawn.areas() > 0
-        spool.write_objects(number, drawn.take(there), survivors.points[there])
-    return number_objects(spool)
+    if spool.has_objects(number):
+        return
+    survivors = spool.survivors(number)
+    drawn = segmenter.render(survivors, shape, scale)
+    there = drawn.areas() > 0
+    spool.write_objects(number, drawn.take(there), survivors.points[there])
 
 
 def number_objects(spool: Spool) -> int:

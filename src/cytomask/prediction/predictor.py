@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, TypeVar
 
@@ -254,36 +255,96 @@ class Predictor:
 
         return self._with_memory(prepared, collect)
 
-    def propose_to(self, spool: Spool, prepared: PreparedImage, postprocess: Postprocess | None = None) -> None:
-        """Run the network as :meth:`propose`, and put what each tile proposes on disk.
+    def begin_spool(self, spool: Spool, prepared: PreparedImage, failed: str | None = None) -> list[int]:
+        """Plan the batches of tiles that are to be put on disk, and say which are missing there.
 
-        Tiles that the spool holds already are left out. Where memory runs out, smaller tiles begin anew, so that all
-        proposals come from one plan; a spool with such a plan is gone on with.
+        A spool that has been begun is gone on with, with its own plan.
+
+        Parameters
+        ----------
+        spool
+            Takes the plan.
+        prepared
+            The image.
+        failed
+            That memory ran out with the spool's plan, in the words of whoever said so: smaller tiles begin anew, so
+            that all proposals come from one plan.
 
         Raises
         ------
         CytomaskError
-            If memory runs out even with the smallest tile.
+            If memory ran out even with the smallest tile.
         OutputError
             If the spool cannot be written.
         """
-        postprocess = postprocess if postprocess is not None else self.postprocess
-        threshold = postprocess.score_threshold
+        tiles = self._adopt(spool, prepared)
+        if failed is not None:
+            self._shrink(tiles, failed)
+            tiles = self.tiles(prepared.shape)
+        self._tell_of_tiles(tiles)
+        spool.begin(tiles, self.tile, self._batch(tiles))
+        finished = spool.finished()
+        if finished:
+            say(f"going on: {len(finished)} of {len(tiles)} tiles are there from an earlier run")
+        places = {tile: place for place, tile in enumerate(tiles)}
+        return [
+            number
+            for number, batch in enumerate(equal_batches(tiles, self._batch(tiles)))
+            if not all(places[tile] in finished for tile in batch)
+        ]
+
+    def join_spool(self, spool: Spool, prepared: PreparedImage) -> None:
+        """Take up the plan of a spool that another process has begun."""
+        spool.join(self._adopt(spool, prepared))
+
+    def _adopt(self, spool: Spool, prepared: PreparedImage) -> list[Tile]:
+        """The tiles of the spool's plan if it has one, else of our own; batches and tiles stay of that size."""
         plan = spool.plan()
         if plan is not None and (plan["tile"], plan["batch"]) != (self.tile, self._batch(self.tiles(prepared.shape))):
             self.tile, self.batch_size = plan["tile"], plan["batch"]
+        return self.tiles(prepared.shape)
 
-        def put(tiles: list[Tile]) -> None:
-            spool.begin(tiles, self.tile, self._batch(tiles))
-            finished = spool.finished()
-            if finished:
-                say(f"going on: {len(finished)} of {len(tiles)} tiles are there from an earlier run")
-            for number, found in self._kept(prepared, postprocess, tiles, finished):
+    def fill_spool(
+        self, spool: Spool, prepared: PreparedImage, postprocess: Postprocess, batches: Sequence[int]
+    ) -> Iterator[int]:
+        """Run the network as :meth:`propose`, and put what the tiles of some batches propose on disk.
+
+        Parameters
+        ----------
+        spool
+            Begun or joined.
+        prepared
+            The image.
+        postprocess
+            Thresholds.
+        batches
+            Of the plan.
+
+        Yields
+        ------
+        int
+            Each batch when it is done.
+        """
+        tiles, training = list(spool.tiles), self.segmenter.training
+        self.segmenter.eval()
+        try:
+            places = {tile: place for place, tile in enumerate(tiles)}
+            of_tile = {
+                places[tile]: number
+                for number, batch in enumerate(equal_batches(tiles, self._batch(tiles)))
+                for tile in batch
+            }
+            left = Counter(of_tile.values())
+            for number, found in self._kept(prepared, postprocess, tiles, batches):
                 if self.blend is None:
-                    found = found.take(found.scores > threshold)
+                    found = found.take(found.scores > postprocess.score_threshold)
                 spool.add(number, found, self.segmenter.bounds(found))
-
-        self._with_memory(prepared, put)
+                batch = of_tile[number]
+                left[batch] -= 1
+                if not left[batch]:
+                    yield batch
+        finally:
+            self.segmenter.train(training)
 
     def _with_memory(self, prepared: PreparedImage, work: Callable[[list[Tile]], T]) -> T:
         """Do some work with the image's tiles, with smaller ones when memory runs out."""
@@ -331,19 +392,21 @@ class Predictor:
         return self.segmenter.alignment if self.blend is None else self.segmenter.stride
 
     def _kept(
-        self, prepared: PreparedImage, postprocess: Postprocess, tiles: list[Tile], finished: Collection[int] = ()
+        self,
+        prepared: PreparedImage,
+        postprocess: Postprocess,
+        tiles: list[Tile],
+        wanted: Sequence[int] | None = None,
     ) -> Iterator[tuple[int, Proposals]]:
         """What each tile proposes and owns, in the frame of the whole image, with the tile's place in the list.
 
-        A batch of which all tiles are finished is left out; the others are made of the same tiles in any case, since
-        the last bits of a network's output may depend on how many images go through it together.
+        Batches that are not wanted are left out; the others are made of the same tiles in any case, since the last bits
+        of a network's output may depend on how many images go through it together.
         """
         places = {tile: place for place, tile in enumerate(tiles)}
-        batches = [
-            batch
-            for batch in equal_batches(tiles, self._batch(tiles))
-            if not all(places[tile] in finished for tile in batch)
-        ]
+        batches = list(equal_batches(tiles, self._batch(tiles)))
+        if wanted is not None:
+            batches = [batches[number] for number in wanted]
         if not batches:
             return
 
@@ -353,7 +416,7 @@ class Predictor:
         # The next windows are read and scaled while the network is busy with the present ones.
         with ThreadPoolExecutor(1) as pool:
             pending = pool.submit(load, batches[0])
-            for index, batch in enumerate(track(batches, "predicting")):
+            for index, batch in enumerate(track(batches, "predicting") if wanted is None else batches):
                 windows = pending.result()
                 if index + 1 < len(batches):
                     pending = pool.submit(load, batches[index + 1])

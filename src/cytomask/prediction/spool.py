@@ -88,6 +88,10 @@ class Spool:
         with replacing(self.folder / "plan.json") as path:
             path.write_text(json.dumps(plan), encoding="utf-8")
 
+    def join(self, tiles: Sequence[Tile]) -> None:
+        """Take up the plan that another process has begun, and leave all files as they are."""
+        self.tiles = tuple(tiles)
+
     def finished(self) -> set[int]:
         """The tiles whose proposals are there."""
         return {n for n in range(len(self.tiles)) if self._file("proposals", n).is_file()}
@@ -102,6 +106,15 @@ class Spool:
         for number, tile in enumerate(self.tiles):
             rows.setdefault(tile.core[0], []).append(number)
         return [rows[top] for top in sorted(rows)]
+
+    def write_reach(self, reach: np.ndarray) -> None:
+        """Write the boxes around all that each tile's proposals compete for, ``(T, 4)``, for those who join."""
+        with replacing(self.folder / "reach.npy") as path:
+            np.save(path, reach, allow_pickle=False)
+
+    def read_reach(self) -> np.ndarray:
+        """Read what :meth:`write_reach` wrote."""
+        return np.asarray(np.load(self.folder / "reach.npy", allow_pickle=False))
 
     # Proposals and their fates
 

@@ -1,7 +1,9 @@
 """Predict one giant image with memory bounded by a tile and its objects, in steps that can be broken off.
 
 What is found lies on disk from the first tile on. Each step leaves files that are complete or not there, and makes only
-those that are missing; so the same call goes on where an earlier one stopped, and comes to the same end.
+those that are missing; so the same call goes on where an earlier one stopped, and comes to the same end. Here the steps
+are led: what needs the model or many pixels is done part by part by :class:`~cytomask.workflows.predict_giant_steps.
+GiantWork`, in this process or in others.
 """
 
 from __future__ import annotations
@@ -9,40 +11,50 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cytomask.data.normalise import NormaliseStatistics
 from cytomask.errors import ConfigError, OutputError
 from cytomask.formats.annotations.imagej_files import write_regions
 from cytomask.formats.ome_zarr_labels import LabelZarrWriter
 from cytomask.image import Image
 from cytomask.instances import Instances
-from cytomask.measuring.table import measure, write_table
-from cytomask.models.assembling import AssemblingSegmenter
+from cytomask.measuring.table import write_table
 from cytomask.models.segmenter import Postprocess
 from cytomask.output import replacing
-from cytomask.prediction.assembling import assemble
-from cytomask.prediction.blockwise import Painter, blocks, render, settle
-from cytomask.prediction.predictor import Predictor
-from cytomask.prediction.prepare import PreparedImage, prepare_image
+from cytomask.prediction.assembling import warn_of_cut_groups
+from cytomask.prediction.blockwise import Painter, blocks, number_objects, outlook, settle
+from cytomask.prediction.devices import out_of_memory
 from cytomask.prediction.spool import Spool
-from cytomask.progress import say, track
+from cytomask.progress import say
 from cytomask.reporting.overlay import OverlayStyle, write_png
-from cytomask.workflows.coco_results import coco_lines, copy_lines, write_lines
+from cytomask.workflows.coco_results import copy_lines
+from cytomask.workflows.predict_giant_steps import (
+    COCO_PART,
+    PAINTED_CHUNKS,
+    PARTS_NAME,
+    SPOOL_NAME,
+    TABLE_PART,
+    GiantModel,
+    GiantPlan,
+    GiantWork,
+    Hands,
+    by_this_process,
+    labels_path,
+    squares,
+)
 from cytomask.workflows.predict_progress import ImageProgress, pixel_identity
 
 #: Images of at least this many pixels (16384 x 16384) are worked through on disk, if nothing else is asked for.
 GIANT_PIXELS = 2**28
 #: Longer side of the overlay: an overview, as a viewer of the labels shows the details.
 OVERVIEW_SIDE = 4096
-#: Chunks of the label image that are painted together, along each axis.
-PAINTED_CHUNKS = 2
-LABELS_NAME, COCO_LINES_NAME = "labels.ome.zarr", "coco.jsonl"
+#: COCO results of an image, one line per object, in the folder of its progress.
+COCO_LINES_NAME = "coco.jsonl"
 
 
 @dataclass(frozen=True)
@@ -63,14 +75,11 @@ class GiantResult:
 
 
 def predict_giant(
-    predictor: Predictor,
+    model: GiantModel,
     image: Image,
-    postprocess: Postprocess,
     progress: ImageProgress,
     outputs: Mapping[str, Path],
     *,
-    channels: Sequence[str | int] | None = None,
-    diameter: float | Literal["auto"] | None = None,
     image_id: int = 1,
     file_name: str = "",
     coco: bool = False,
@@ -84,8 +93,8 @@ def predict_giant(
 
     Parameters
     ----------
-    predictor, postprocess
-        The model and its thresholds.
+    model
+        The model, its thresholds, and what it is to see of the image.
     image
         Any image that is read by windows.
     progress
@@ -93,8 +102,6 @@ def predict_giant(
     outputs
         Where to write ``labels`` (an OME-Zarr folder), ``overlay`` (an overview), ``table`` and ``rois``; what is not
         there is not written.
-    channels, diameter
-        As for :meth:`~cytomask.prediction.predictor.Predictor.prepare`.
     image_id, file_name
         For the COCO results.
     coco
@@ -111,44 +118,105 @@ def predict_giant(
     OutputError
         If the disk is full.
     """
-    check_told_by_parts(postprocess)
-    _check_pixels(progress, image)
-    prepared = _prepare(predictor, image, postprocess, progress, channels, diameter)
-    spool = Spool(progress.folder / "spool")
-    predictor.propose_to(spool, prepared, postprocess)
-    if isinstance(predictor.segmenter, AssemblingSegmenter):
-        assemble(spool, predictor.segmenter, postprocess, prepared.shape, prepared.native_shape, prepared.scale)
-    else:
-        settle(spool, predictor.segmenter, postprocess)
-        render(spool, predictor.segmenter, prepared.native_shape, prepared.scale)
-    names = predictor.segmenter.config.classes
-    objects = _Objects(spool, image, names)
-    predictor.warn_of_cut_objects(objects.largest, prepared)
-    # Beside the tiles, on the plan of which they hang: if that changes, they go, too.
-    parts = spool.folder / "parts"
-    parts.mkdir(exist_ok=True)
-    if coco:
-        _write_coco(objects, parts, progress.folder / COCO_LINES_NAME, image_id, file_name)
+    check_told_by_parts(model.postprocess)
+    check_pixels(progress, image)
+    work = GiantWork(model, image, progress, image_id, file_name)
+    return lead_giant(
+        by_this_process(work), image, progress, outputs, channels=model.channels, coco=coco,
+        class_labels=class_labels, style=style,
+    )  # fmt: skip
+
+
+def lead_giant(
+    hands: Hands,
+    image: Image,
+    progress: ImageProgress,
+    outputs: Mapping[str, Path],
+    *,
+    channels: Sequence[str | int] | None = None,
+    coco: bool = False,
+    class_labels: Sequence[Path] = (),
+    style: OverlayStyle | None = None,
+) -> GiantResult:
+    """Lead the work on an image: say what is to be done next, and put together what was done.
+
+    Parameters
+    ----------
+    hands
+        Does the parts of each step.
+    image, progress, outputs, coco, class_labels, style
+        As for :func:`predict_giant`; the image has been looked at by :func:`check_pixels`.
+    channels
+        Those that the overlay shows.
+    """
+    plan = _propose(hands)
+    spool = Spool(progress.folder / SPOOL_NAME)
+    spool.join(plan.tiles)
+    _make_objects(hands, spool, plan)
+    objects = _Objects(spool, image, plan.classes)
+    for _ in hands("warn", [objects.largest.tolist()]):
+        pass
+    parts, bands = spool.folder / PARTS_NAME, list(range(len(spool.bands())))
+    lines = progress.folder / COCO_LINES_NAME
+    if coco and not lines.exists():
+        _finish(hands("coco", bands, "writing COCO results"))
+        with replacing(lines) as temporary, temporary.open("wb") as file:
+            copy_lines([parts / COCO_PART.format(band) for band in bands], file)
     if "table" in outputs:
-        _write_table(objects, parts, outputs["table"])
+        _finish(hands("table", bands, "measuring"))
+        write_table(outputs["table"], (pd.read_parquet(parts / TABLE_PART.format(band)) for band in bands))
     if "rois" in outputs:
         with replacing(outputs["rois"]) as temporary:
-            write_regions(temporary, (objects.of(number) for number in range(len(spool.tiles))), names)
+            write_regions(temporary, (objects.of(number) for number in range(len(spool.tiles))), plan.classes)
     labels = None
-    painter = Painter(spool, image.shape, names)
     if "labels" in outputs:
-        labels = _paint(painter, progress.folder, image)
+        labels = _paint(hands, progress.folder, image)
     if "overlay" in outputs:
+        painter = Painter(spool, image.shape, plan.classes)
         _write_overlay(painter, labels, image, outputs["overlay"], channels, objects, style or OverlayStyle())
     for number, target in enumerate(class_labels, start=1):
         target.parent.mkdir(exist_ok=True)
-        part = _paint(painter, progress.folder, image, number)
+        part = _paint(hands, progress.folder, image, number)
         part.finish()
         _move(part.path, target, progress.folder)
     if labels is not None:
         labels.finish()
         _move(labels.path, outputs["labels"], progress.folder)
-    return GiantResult(objects.counts, prepared.scale, prepared.told)
+    return GiantResult(objects.counts, plan.scale, plan.told)
+
+
+def _propose(hands: Hands) -> GiantPlan:
+    """Make a plan and let the network see all tiles; with smaller ones where memory runs out."""
+    failed: str | None = None
+    while True:
+        ((_, plan),) = hands("begin", [failed])
+        try:
+            _finish(hands("propose", plan.missing, "predicting"))
+            return plan
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            failed = str(error).splitlines()[0] if str(error) else "out of memory"
+        # Only here have the failed batch's arrays been let go.
+
+
+def _make_objects(hands: Hands, spool: Spool, plan: GiantPlan) -> None:
+    """Make numbered objects of what the network proposes."""
+    reach, left = outlook(spool)
+    spool.write_reach(reach)
+    if not plan.assembles:
+        settle(lambda tiles: hands("settle", tiles, "settling conflicts"), left)
+    missing = [number for number in range(len(spool.tiles)) if not spool.has_objects(number)]
+    if plan.assembles:
+        warn_of_cut_groups(sum(not whole for _, whole in hands("assemble", missing, "making objects")))
+    else:
+        _finish(hands("draw", missing, "drawing objects"))
+    number_objects(spool)
+
+
+def _finish(done: Iterator[tuple[Any, Any]]) -> None:
+    for _ in done:
+        pass
 
 
 def check_told_by_parts(postprocess: Postprocess) -> None:
@@ -173,7 +241,7 @@ def check_told_by_parts(postprocess: Postprocess) -> None:
         )  # fmt: skip
 
 
-def _check_pixels(progress: ImageProgress, image: Image) -> None:
+def check_pixels(progress: ImageProgress, image: Image) -> None:
     """Begin anew when the image is not the one that the progress is of."""
     pixels = {"pixels": pixel_identity(image)}
     if progress.read("pixels") != pixels:
@@ -182,46 +250,6 @@ def _check_pixels(progress: ImageProgress, image: Image) -> None:
         progress.clear()
         progress.begin()
         progress.write("pixels", pixels)
-
-
-def _prepare(
-    predictor: Predictor,
-    image: Image,
-    postprocess: Postprocess,
-    progress: ImageProgress,
-    channels: Sequence[str | int] | None,
-    diameter: float | Literal["auto"] | None,
-) -> PreparedImage:
-    """Settle channels, normalisation and scale once; they are kept, so that going on needs no second look."""
-    kept = progress.read("prepared")
-    if kept is not None:
-        taken = kept["statistics"]
-        shape, dtype = (-1, 1, 1), np.dtype(taken["dtype"])
-        offset, scale = (np.array(taken[name], dtype).reshape(shape) for name in ("offset", "scale"))
-        statistics = NormaliseStatistics(offset, scale, tuple(taken["clip"]) if taken["clip"] else None)
-        settled = prepare_image(
-            image,
-            channels=predictor.channels,
-            normalisation=predictor.normalisation,
-            chosen=channels,
-            known=statistics,
-        )
-        return replace(settled, scale=tuple(kept["scale"]), told=tuple(kept["told"]))
-    prepared = predictor.prepare(image, diameter=diameter, channels=channels, postprocess=postprocess)
-    statistics = prepared.statistics
-    content: dict[str, Any] = {
-        "statistics": {
-            "dtype": str(statistics.offset.dtype),
-            # A float has the same bits when it comes back from JSON.
-            "offset": statistics.offset.ravel().tolist(),
-            "scale": statistics.scale.ravel().tolist(),
-            "clip": list(statistics.clip) if statistics.clip else None,
-        },
-        "scale": list(prepared.scale),
-        "told": list(prepared.told),
-    }
-    progress.write("prepared", content)
-    return prepared
 
 
 class _Objects:
@@ -256,46 +284,10 @@ class _Objects:
             scores.update(zip(numbers, objects.scores[chosen].tolist()))
         return classes, scores
 
-    def bands(self, parts: Path, name: str) -> Iterator[tuple[Path, list[int]]]:
-        """File for each row of tiles, and the tiles."""
-        for place, band in enumerate(self.spool.bands()):
-            yield parts / name.format(place), band
 
-
-def _write_coco(objects: _Objects, parts: Path, target: Path, image_id: int, file_name: str) -> None:
-    if target.exists():
-        return
-    written = []
-    for path, band in track(list(objects.bands(parts, "coco-{:06d}.jsonl")), "writing COCO results"):
-        if not path.exists():
-            whole = _in_order([objects.of(number) for number in band])
-            write_lines(path, coco_lines(whole, image_id, file_name))
-        written.append(path)
-    with replacing(target) as temporary, temporary.open("wb") as file:
-        copy_lines(written, file)
-
-
-def _write_table(objects: _Objects, parts: Path, target: Path) -> None:
-    """Measure each tile's objects with the pixels around them, and put the rows together in order."""
-    written = []
-    for path, band in track(list(objects.bands(parts, "table-{:06d}.parquet")), "measuring"):
-        if not path.exists():
-            measured = [measure(objects.of(number), objects.image) for number in band]
-            filled = [table for table in measured if len(table)] or measured[:1]
-            write_table(path, pd.concat(filled, ignore_index=True).sort_values("id", ignore_index=True))
-        written.append(path)
-    write_table(target, (pd.read_parquet(path) for path in written))
-
-
-def _in_order(parts: list[Instances]) -> Instances:
-    whole = Instances.concatenate(parts)
-    return whole.take(np.argsort(whole.ids))
-
-
-def _paint(painter: Painter, folder: Path, image: Image, only: int | None = None) -> LabelZarrWriter:
+def _paint(hands: Hands, folder: Path, image: Image, only: int | None = None) -> LabelZarrWriter:
     """Paint the label image of all classes or one, square by square; a file beside it counts the squares done."""
-    mark = "" if only is None else f"class-{only}-"
-    path, count = folder / f"{mark}{LABELS_NAME}", folder / f"{mark}painted"
+    path, count = labels_path(folder, only), folder / ("painted" if only is None else f"class-{only}-painted")
     writer: LabelZarrWriter | None = None
     if count.exists() and path.exists():
         with suppress(OutputError):
@@ -307,14 +299,17 @@ def _paint(painter: Painter, folder: Path, image: Image, only: int | None = None
         count.touch()
     if writer.complete:
         return writer
-    squares = list(blocks(image.shape, PAINTED_CHUNKS * writer.chunk))
     done = count.stat().st_size
-    for y0, x0, y1, x1 in track(squares[done:], "painting labels"):
-        painted = painter.paint(y0, x0, y1, x1, only)
-        if painted.any():
-            writer.write(y0, x0, painted)
-        with count.open("ab") as file:
-            file.write(b".")
+    missing = range(done, len(squares(image.shape, writer)))
+    early: set[int] = set()
+    for (_, square), _ in hands("paint", [(only, square) for square in missing], "painting labels"):
+        early.add(square)
+        # Only squares before which all are done are counted: others are painted again when this is broken off.
+        while done in early:
+            early.remove(done)
+            done += 1
+            with count.open("ab") as file:
+                file.write(b".")
     return writer
 
 

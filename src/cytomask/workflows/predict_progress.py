@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,6 +29,8 @@ PROGRESS_NAME = ".predict.progress"
 _ZARR_METADATA = ("zarr.json", ".zattrs", ".zarray", ".zgroup", ".zmetadata")
 #: Parts of an image that tell whether it is still the same: so many along each axis, and their side in pixels.
 _PROBES, _PROBE_SIDE = 4, 64
+#: Seconds between two attempts to get a lock.
+_LOCK_PAUSE = 0.1
 
 
 class ImageProgress:
@@ -59,7 +62,8 @@ class ImageProgress:
         self.root = folder / PROGRESS_NAME
         self.folder = self.root / name
         self.binding = json.loads(json.dumps(binding))
-        self._lock: IO[bytes] | None = None
+        #: Whether there was a folder when the lock was taken: an earlier run, or an attempt, may have left something.
+        self.found_before = False
 
     @property
     def fingerprint(self) -> str:
@@ -111,26 +115,23 @@ class ImageProgress:
             self.root.rmdir()
 
     @contextmanager
-    def locked(self) -> Iterator[ImageProgress]:
+    def locked(self, patience: float = 0.0) -> Iterator[ImageProgress]:
         """Keep other processes from working on the same image; a killed process leaves no lock.
+
+        Parameters
+        ----------
+        patience
+            How many seconds to wait while another process is at it.
 
         Raises
         ------
         OutputError
             If another process is at it, or the folder cannot be written to.
         """
+        self.found_before = self.folder.is_dir()
+        lock = lock_file(self.folder / "lock", patience)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = (self.folder / "lock").open("wb")
-        except OSError as error:
-            raise OutputError(
-                "the folder for what is done so far cannot be written to",
-                where=self.folder,
-                found=error.strerror or error,
-                fix="check the permissions and the free disk space",
-            ) from error
-        try:
-            if not _try_lock(lock):
+            if lock is None:
                 raise OutputError(
                     "another run is working on the same image",
                     where=self.folder,
@@ -138,10 +139,13 @@ class ImageProgress:
                 )
             yield self
         finally:
-            lock.close()
-            # Only a lock is in it: nothing has been begun.
-            if self.folder.is_dir() and [entry.name for entry in self.folder.iterdir()] == ["lock"]:
-                self.remove()
+            if lock is not None:
+                if sys.platform == "win32":  # where nobody deletes an open file
+                    lock.close()
+                # Only a lock is in it: nothing has been begun.
+                if self.folder.is_dir() and [entry.name for entry in self.folder.iterdir()] == ["lock"]:
+                    self.remove()
+                lock.close()
 
     def _read(self, name: str) -> dict[str, Any] | None:
         try:
@@ -189,9 +193,76 @@ def pixel_identity(image: Image) -> str:
     return found.hexdigest()
 
 
+def lock_file(path: Path, patience: float = 0.0, *, shared: bool = False) -> IO[bytes] | None:
+    """Lock a file, which is made with its folder; closing it, or the end of the process, gives it free.
+
+    Locks of this kind work between machines on NFS and most other shared file systems; where there are none, everybody
+    gets one.
+
+    Parameters
+    ----------
+    path
+        The file.
+    patience
+        How many seconds to wait while another process has it.
+    shared
+        Let others who ask so have it, too.
+
+    Returns
+    -------
+    file or None
+        The open file; None if another process has it.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be made.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "lock"
+    >>> first = lock_file(path)
+    >>> lock_file(path) is None
+    True
+    >>> first.close()
+    >>> lock_file(path).close()
+    """
+    until = time.monotonic() + patience
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("ab")
+        except FileNotFoundError:
+            continue  # who had it has removed the folder in between
+        except OSError as error:
+            raise OutputError(
+                "the folder for what is done so far cannot be written to",
+                where=path.parent,
+                found=error.strerror or error,
+                fix="check the permissions and the free disk space",
+            ) from error
+        taken = _try_lock(file, shared)
+        # A file that has been removed since, by whoever had the lock, keeps nobody away.
+        if taken and _is_there(file, path):
+            return file
+        file.close()
+        if not taken:
+            if time.monotonic() >= until:
+                return None
+            time.sleep(_LOCK_PAUSE)
+
+
+def _is_there(file: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError:
+        return False
+
+
 if sys.platform == "win32":
 
-    def _try_lock(file: IO[bytes]) -> bool:
+    def _try_lock(file: IO[bytes], shared: bool) -> bool:  # noqa: ARG001 - there are only exclusive ones
         import msvcrt
 
         try:
@@ -202,11 +273,11 @@ if sys.platform == "win32":
 
 else:
 
-    def _try_lock(file: IO[bytes]) -> bool:
+    def _try_lock(file: IO[bytes], shared: bool) -> bool:
         import fcntl
 
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         except OSError:

@@ -12,13 +12,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import torch
 
 from cytomask._version import __version__
 from cytomask.errors import CytomaskError
 from cytomask.instances import Instances
-from cytomask.models.bundle import Bundle
-from cytomask.prediction.predictor import Predictor
 
 #: Images that are listed one by one in the summary.
 LISTED = 20
@@ -113,6 +110,39 @@ class ImageResult:
 
 
 @dataclass(frozen=True)
+class JobFacts:
+    """What is to be known of the models, as plain values.
+
+    Attributes
+    ----------
+    binding
+        What every result follows from, but for the image and the options.
+    classes
+        Names of the object classes.
+    name, family, weights_sha256
+        Of the model's specification.
+    thresholds
+        Post-processing.
+    device, precision, tile, overlap
+        As the predictor has settled them.
+    ensemble
+        What ``run.json`` tells of several models or views, if there are any.
+    """
+
+    binding: dict[str, Any]
+    classes: tuple[str, ...]
+    name: str
+    family: str
+    weights_sha256: str | None
+    thresholds: dict[str, Any]
+    device: str
+    precision: str
+    tile: int
+    overlap: int
+    ensemble: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
 class PredictionSummary:
     """What became of all images."""
 
@@ -172,33 +202,36 @@ def counted(counts: Mapping[str, int]) -> str:
 
 def run_record(
     summary: PredictionSummary,
-    predictor: Predictor,
-    bundle: Bundle,
+    facts: JobFacts,
     model: Path,
-    thresholds: dict[str, Any],
     options: dict[str, Any],
     paths: Sequence[Path],
 ) -> dict[str, Any]:
     """Everything that is needed to understand, and to repeat, what was done."""
-    spec = bundle.spec
     image_ids = {path: number for number, path in enumerate(paths, start=1)}
     return {
         "cytomask": __version__,
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": facts.binding["torch"],
         "numpy": np.__version__,
         "platform": platform.platform(),
         "command": sys.argv,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(summary.seconds, 3),
-        "model": {"name": spec.name, "family": spec.family, "path": str(model), "weights_sha256": spec.weights_sha256},
-        "thresholds": thresholds,
+        "model": {
+            "name": facts.name,
+            "family": facts.family,
+            "path": str(model),
+            "weights_sha256": facts.weights_sha256,
+        },
+        "thresholds": facts.thresholds,
         "options": options,
-        "device": str(predictor.device),
-        "precision": str(predictor.precision).removeprefix("torch."),
-        "tile": predictor.tile,
-        "overlap": predictor.overlap,
-        "categories": [{"id": i, "name": n} for i, n in enumerate(bundle.segmenter.config.classes, start=1)],
+        "device": facts.device,
+        "precision": facts.precision,
+        "tile": facts.tile,
+        "overlap": facts.overlap,
+        "categories": [{"id": i, "name": n} for i, n in enumerate(facts.classes, start=1)],
         "images": [r.to_json(image_ids[r.path], summary.folder) for r in summary.images],
         "failed": [{"file": str(path), "error": str(error)} for path, error in summary.failed],
+        **({"ensemble": facts.ensemble} if facts.ensemble is not None else {}),
     }
