@@ -1,4 +1,4 @@
-"""``cytomask models``: list, show, import, export."""
+"""``cytomask models``: list, show, import, export, push and pull."""
 
 from __future__ import annotations
 
@@ -19,17 +19,23 @@ class _Commands(TyperGroup):
 
 app = typer.Typer(
     cls=_Commands,
-    help="Models: list the shipped ones, show one, export one to a file, import it again, or import one of detectron2.",
+    help="Models: list the shipped ones, show one, export one to a file, import it again, import one of detectron2, or "
+    "share one in a folder or bucket.",
     no_args_is_help=True,
 )
 
 
 @app.command("list")
-def list_models() -> None:
-    """List the shipped models."""
+def list_models(
+    store: Annotated[
+        str | None, typer.Argument(help="A folder or bucket with shared models: s3://bucket/models.")
+    ] = None,
+) -> None:
+    """List the shipped models, or those of a folder or bucket."""
+    from cytomask.workflows.model_store import describe_stored
     from cytomask.workflows.models import describe_models
 
-    for line in describe_models():
+    for line in describe_models() if store is None else describe_stored(store):
         typer.echo(line)
 
 
@@ -53,6 +59,34 @@ def export_model(
     from cytomask.workflows.models import export_bundle
 
     typer.echo(f"wrote {export_bundle(model, target, half=half)}")
+
+
+@app.command("push")
+def push(
+    model: Annotated[str, typer.Argument(help="A name, a bundle, or a run's folder.")],
+    store: Annotated[str, typer.Argument(help="A folder or bucket to share models in: s3://bucket/models.")],
+    name: Annotated[str | None, typer.Option(help="What to call it (default: the model's own name).")] = None,
+    version: Annotated[
+        str | None, typer.Option(help="A version that there is not yet (default: the next number).")
+    ] = None,
+) -> None:
+    """Share a model in a folder or bucket, as a new version."""
+    from cytomask.workflows.model_store import push_model
+    from cytomask.workflows.models import find_model
+
+    typer.echo(f"pushed {store.rstrip('/')}/{push_model(find_model(model), store, name=name, version=version)}")
+
+
+@app.command("pull")
+def pull(
+    address: Annotated[str, typer.Argument(help="STORE/NAME or STORE/NAME@VERSION: s3://bucket/models/nuclei@3.")],
+    folder: Annotated[Path, typer.Argument(help="The bundle's folder to make.")],
+) -> None:
+    """Copy a shared model here, and make sure that it is whole."""
+    from cytomask.workflows.model_store import pull_model, spec_of
+
+    made = pull_model(address, folder)
+    typer.echo(f"wrote {made} ({spec_of(made)})")
 
 
 @app.command("import")

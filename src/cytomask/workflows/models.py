@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from cytomask.errors import BundleError, OutputError
+from cytomask.errors import BundleError, DownloadError, OutputError
 from cytomask.models.bundle import (
     CARD_NAME,
     SPEC_NAME,
+    WEIGHTS_NAME,
     Bundle,
     load_bundle,
     read_spec,
@@ -17,6 +18,9 @@ from cytomask.models.bundle import (
     unzip_bundle,
     zip_bundle,
 )
+from cytomask.storage.remote import is_remote, local_file, local_folder
+from cytomask.storage.systems import as_url, lists, name_of, stat
+from cytomask.workflows.model_store import stored_model
 from cytomask.workflows.run_folder import BUNDLE_IN_RUN
 
 SHIPPED = Path(__file__).resolve().parents[1] / "models" / "shipped"
@@ -28,13 +32,23 @@ def shipped_models() -> list[str]:
 
 
 def find_model(model: str | Path) -> Path:
-    """Resolve a shipped name, a bundle (folder or zip) or a run's folder to the bundle's path.
+    """Resolve a model to the bundle's path.
+
+    Parameters
+    ----------
+    model
+        A shipped name, a bundle (folder or zip), a run's folder, the address of one of these, or a model of a store,
+        such as ``s3://bucket/models/nuclei@3``.
 
     Raises
     ------
     BundleError
         If there is none.
+    DownloadError
+        If it cannot be fetched.
     """
+    if is_remote(model):
+        return _fetched(as_url(model))
     path = Path(model)
     if str(model) in shipped_models() and not (path / SPEC_NAME).is_file():
         return SHIPPED / str(model)
@@ -44,11 +58,34 @@ def find_model(model: str | Path) -> Path:
         return path / BUNDLE_IN_RUN
     if path.is_dir() and (path / "experiment.yaml").is_file():
         raise BundleError("the run has no model yet", where=path, fix=f"finish it: cytomask train {path} --resume")
-    raise BundleError(
+    if (path.is_dir() or "@" in path.name) and (stored := stored_model(str(model))) is not None:
+        return stored
+    raise _no_model(model)
+
+
+def _no_model(model: str | Path) -> BundleError:
+    return BundleError(
         "there is no such model",
         where=model,
-        expected="a shipped model (" + ", ".join(shipped_models()) + "), a bundle's folder or zip, or a run's folder",
+        expected="a shipped model (" + ", ".join(shipped_models()) + "), a bundle's folder or zip, a run's folder, "
+        "or STORE/NAME@VERSION",
     )
+
+
+def _fetched(url: str) -> Path:
+    """Fetch a model from a bucket or a web server."""
+    if name_of(url).lower().endswith(".zip"):
+        return local_file(url)
+    if not lists(url):
+        raise DownloadError("a model on a web server must be one zip", where=url, fix="pack it: cytomask models export")
+    if "@" not in name_of(url):
+        for folder in (url, f"{url}/{BUNDLE_IN_RUN}"):
+            if stat(f"{folder}/{SPEC_NAME}") is not None:
+                return local_folder(folder, lambda name: name in (SPEC_NAME, WEIGHTS_NAME, CARD_NAME))
+    stored = stored_model(url)
+    if stored is None:
+        raise _no_model(url)
+    return stored
 
 
 def load_model(model: str | Path) -> Bundle:
