@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cytomask.evaluation.headline import headline as headline_figures
 from cytomask.workflows.experiment import Experiment
 from cytomask.workflows.run_folder import RunFolder
-from cytomask.workflows.stage_pictures import read_list
 from cytomask.workflows.stage_table import flattened
 
 
@@ -63,6 +61,8 @@ def track_stage(stage: str, run: RunFolder, experiment: Experiment, settings: Ma
 def _pictures(stage: str, run: RunFolder) -> list[Path]:
     if stage == "prepare":
         return sorted((run.data / "examples").glob("*.png"))
+    from cytomask.workflows.stage_pictures import read_list
+
     places = {"evaluate": run.evaluation / "pictures", "visualise": run.pictures}
     # Beside what is listed there are layers, which alone show nothing.
     return [places[stage] / picture.file for picture in read_list(places[stage])] if stage in places else []
@@ -70,6 +70,8 @@ def _pictures(stage: str, run: RunFolder) -> list[Path]:
 
 def headline(metrics: Mapping[str, Any]) -> dict[str, float]:
     """The figures of an evaluation that sum it up."""
+    from cytomask.evaluation.headline import headline as headline_figures
+
     figures = _numbers(headline_figures(metrics)["figures"])
     return {**figures, **_numbers({"integrated_ap": (metrics.get("integrated_ap") or {}).get("overall")})}
 
