@@ -12,8 +12,8 @@ def measure(
     labels: Annotated[
         list[str],
         typer.Argument(
-            help="Label images, folders of them (as predict writes), annotations of any format, or data sets. NAME=PLACE "
-            "for each says that the objects of a place are of the class NAME, in the same images."
+            help="Label images, folders of them (as predict writes), annotations of any format, or data sets. "
+            "NAME=PLACE for each says that the objects of a place are of the class NAME, in the same images."
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the tables and measurements.html.")],
@@ -27,8 +27,8 @@ def measure(
     ] = "all",
     radius: Annotated[
         float | None,
-        typer.Option(min=0, help="How far apart neighbours may be, from edge to edge: µm, or pixels where the pixel size "
-                     "is not known; 10 µm or 20 pixels."),
+        typer.Option(min=0, help="How far apart neighbours may be, from edge to edge: µm, or pixels where the pixel "
+                     "size is not known; 10 µm or 20 pixels."),
     ] = None,
     touch: Annotated[float, typer.Option(min=0, help="Gap in pixels up to which objects touch.")] = 1.0,
     share: Annotated[

@@ -33,7 +33,7 @@ class Colocalisation:
     objects
         One row per object: ``A_B_FIGURE`` for each pair of channels A and B.
     image
-        The same of the whole image (``A_B_FIGURE``), and of all pixels that are in an object (``A_B_in_objects_FIGURE``).
+        The same of the whole image (``A_B_FIGURE``), and of all pixels in objects (``A_B_in_objects_FIGURE``).
     thresholds
         For each pair ``A_B`` the thresholds of A and of B.
     pairs

@@ -81,8 +81,8 @@ def containment(instances: Instances, scale: Scale | None = None, *, share: floa
     """Find the objects of other classes that every object lies in.
 
     Holes of the holding object are filled first: where a label image has cells and their organelles, the organelles are
-    holes of the cells. An object can be held by one that is larger; of objects as large as each other, by one of a class
-    of larger objects. Of several objects of a class that hold it, the one with the largest share is the parent.
+    holes of the cells. An object can be held by one that is larger; of objects as large as each other, by one of a
+    class of larger objects. Of several objects of a class that hold it, the one with the largest share is the parent.
 
     Parameters
     ----------
@@ -104,8 +104,8 @@ def containment(instances: Instances, scale: Scale | None = None, *, share: floa
           rim is no outline: NaN where the parent has no other.
         - ``inside_px``: pixels inside; ``area_px`` of the object
         - ``parent_area_px``: of the parent without holes
-        - ``ambiguous``: ``"several"`` where other objects of the parent's class hold it, too; ``"straddles"`` where none
-          holds it but several together do (then there is no parent: id 0); else empty
+        - ``ambiguous``: ``"several"`` where other objects of the parent's class hold it, too; ``"straddles"`` where
+          none holds it but several together do (then there is no parent: id 0); else empty
 
     Raises
     ------
@@ -176,7 +176,9 @@ def _mean_by_class(areas: np.ndarray, classes: np.ndarray) -> np.ndarray:
     return np.bincount(classes, weights=areas, minlength=size) / np.maximum(counts, 1)
 
 
-def parents_of(children: pd.DataFrame, objects: pd.DataFrame, pairs: Sequence[tuple[str, str]] | None = None) -> pd.DataFrame:
+def parents_of(
+    children: pd.DataFrame, objects: pd.DataFrame, pairs: Sequence[tuple[str, str]] | None = None
+) -> pd.DataFrame:
     """Sum up what every object holds.
 
     Parameters
@@ -191,8 +193,8 @@ def parents_of(children: pd.DataFrame, objects: pd.DataFrame, pairs: Sequence[tu
     Returns
     -------
     pandas.DataFrame
-        One row per object of a parent class, also where it holds nothing: ``image``, ``id``, ``class``, ``area_px``, and
-        for each child class CLASS ``CLASS_count``, ``CLASS_area_px`` (pixels inside of the parent, added up),
+        One row per object of a parent class, also where it holds nothing: ``image``, ``id``, ``class``, ``area_px``,
+        and for each child class CLASS ``CLASS_count``, ``CLASS_area_px`` (pixels inside of the parent, added up),
         ``CLASS_area_fraction`` (of the parent without holes), ``CLASS_mean_area_px`` (of whole children), and
         ``CLASS_mean_edge_distance_UNIT``. Without children the count, the area and the fraction are 0, the means NaN.
         A column is NaN for a parent class that is not paired with the child class.

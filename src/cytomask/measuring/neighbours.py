@@ -18,6 +18,8 @@ from cytomask.measuring.outlines import holds
 
 #: Gap in pixels up to which objects touch: label images often keep a line of background between them.
 TOUCH = 1.0
+#: Part of the smaller object that another one covers from which it lies in that one, and not beside it.
+_INSIDE = 0.5
 #: How far neighbours may be apart where nobody says: in µm, and in pixels.
 RADIUS = {"um": 10.0, "px": 20.0}
 
@@ -43,6 +45,9 @@ def neighbours(
     instances: Instances, scale: Scale | None = None, *, radius: float | None = None, touch: float = TOUCH
 ) -> Neighbours:
     """Find the neighbours of every object.
+
+    Neighbours lie beside each other: where half of an object or more lies in another one, as an organelle in its cell,
+    the two are none.
 
     Parameters
     ----------
@@ -88,6 +93,9 @@ def neighbours(
     n = len(instances)
     reach = touch * max(scale.pixel)
     i, j, gap, shared = close_pairs(instances, max(radius, reach), scale.pixel)
+    areas = instances.areas()
+    beside = shared < _INSIDE * np.minimum(areas[i], areas[j])
+    i, j, gap, shared = i[beside], j[beside], gap[beside], shared[beside]
     touching, near = gap <= reach, gap <= radius
     count = np.bincount(np.concatenate([i[touching], j[touching]]), minlength=n)
     around = np.bincount(np.concatenate([i[near], j[near]]), minlength=n)
@@ -139,7 +147,7 @@ def _shared_borders(
     windows: np.ndarray, bits: np.ndarray, offsets: np.ndarray, height: int, width: int, starts: np.ndarray,
     others: np.ndarray, reach: float, size_y: float, size_x: float,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Part of each outline near each of the objects that touch it, and near any of them, by the middles of its edges."""
+    """Part of each outline near each object that touches it, and near any of them, by the middles of its edges."""
     n = len(windows)
     of_pair, of_object = np.zeros(len(others)), np.full(n, np.nan)
     for i in range(n):

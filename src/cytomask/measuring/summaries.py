@@ -74,7 +74,7 @@ def summarise(objects: pd.DataFrame, by: Sequence[str] = ("image", "class")) -> 
         "sem": grouped.sem(), "min": grouped.min(), "max": grouped.max(),
         **{f"q{100 * q:02.0f}": grouped.quantile(q) for q in QUANTILES},
     }  # fmt: skip
-    long = {name: part.astype(float).stack(future_stack=True) for name, part in parts.items()}
+    long = {name: part.astype(float).stack(future_stack=True) for name, part in parts.items()}  # noqa: PD013
     table = pd.DataFrame(long).rename_axis([*keys, "measurement"]).reset_index()
     table["n"] = table["n"].astype(int)
     return table[columns]

@@ -57,10 +57,10 @@ class Box:
     style: int = 1
 
 
-def box_chart(rows: Sequence[Box], *, title: str, x_label: str) -> Html | None:
+def box_chart(rows: Sequence[Box], *, title: str, x_label: str, wide: bool = False) -> Html | None:
     """Draw the middle half of the values as a box with the median, the middle 90 % as whiskers, and images as dots.
 
-    The axis is logarithmic where the values are all above 0 and range widely.
+    With ``wide``, the axis is logarithmic where the values are all above 0 and range widely.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def box_chart(rows: Sequence[Box], *, title: str, x_label: str) -> Html | None:
     means = [[m for m in row.means if math.isfinite(m)] for row, _ in kept]
     low = min(min(q[0] for q in spread), *(min(m) for m in means if m), math.inf)
     high = max(max(q[-1] for q in spread), *(max(m) for m in means if m), -math.inf)
-    logarithmic = low > 0 and high / low > _WIDE
+    logarithmic = wide and low > 0 and high / low > _WIDE
     if not logarithmic:
         low = 0.0 if 0 < low < 0.6 * high else low
         room = 0.04 * (high - low) or 0.5 * abs(high) or 0.5
@@ -126,7 +126,7 @@ def cloud_chart(
 ) -> Html | None:
     """Draw two measurements of the same objects against each other, a colour for every class.
 
-    Of very many objects, evenly chosen ones are drawn.
+    The horizontal axis is logarithmic where its values range widely. Of very many objects, some are drawn.
 
     Examples
     --------
@@ -145,7 +145,7 @@ def cloud_chart(
     ranges, logs = [], []
     for axis in range(2):
         low, high = float(every[:, axis].min()), float(every[:, axis].max())
-        wide = low > 0 and high / low > _WIDE
+        wide = axis == 0 and low > 0 and high / low > _WIDE
         if wide:
             low, high = math.log10(low), math.log10(high)
         room = 0.04 * (high - low) or 0.5
@@ -156,13 +156,11 @@ def cloud_chart(
     stride = max(1, math.ceil(total / _MOST_POINTS))
     for place, (_, both) in enumerate(known):
         for a, b in both[::stride]:
-            at = x(math.log10(a) if logs[0] else a), y(math.log10(b) if logs[1] else b)
+            at = x(math.log10(a) if logs[0] else a), y(b)
             dots.append(
                 element("circle", cx=_at(at[0]), cy=_at(at[1]), r=2.6, class_=f"bar s{place % 6 + 1}", opacity=0.6)
             )
     marks = _thinned(_log_ticks(10 ** ranges[0][0], 10 ** ranges[0][1])) if logs[0] else None
-    if logs[1]:  # upright, only round powers are written
-        y_label = f"{y_label} (log₁₀)"
     axes = _axes(ranges[0], ranges[1], x, y, x_label, y_label, x_marks=marks)
     legend = _legend([(name, f"bar s{place % 6 + 1}") for place, (name, _) in enumerate(known)])
     return _figure(title, _svg(title, _WIDTH, _HEIGHT, axes, *dots), legend if len(known) > 1 else None)

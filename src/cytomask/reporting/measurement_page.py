@@ -8,13 +8,15 @@ from pathlib import Path
 import pandas as pd
 
 from cytomask.reporting import measurement_sections as of
+from cytomask.reporting.colours import class_colours
 from cytomask.reporting.markup import Html, element, join
 from cytomask.reporting.measurement_pictures import PALETTE, RelationPicture
 from cytomask.reporting.page import Section, badge, counted, listed, tile, write_page
 from cytomask.reporting.page_pictures import PictureBudget, layered_figure, left_out_note, picture_figure
 
 _LEADS = {
-    "pictures": "A click makes a picture large. Lines join the centres of objects.",
+    "pictures": "A click makes a picture large. Lines join the centres of neighbours: white where they touch, blue "
+    "where they lie near; or those of objects and what holds them.",
     "shape": "A box holds the middle half of all objects, its line is the median, the whiskers hold 90 %. A dot is the "
     "mean of an image.",
     "neighbours": "Gaps are measured from edge to edge. Objects touch whose gap is at most a pixel or so.",
@@ -24,8 +26,8 @@ _LEADS = {
     "below 1, objects cluster; above 1, they keep apart.",
     "colocalisation": "Pearson's correlation of the channels' values, a mean over the images. Filled squares: they go "
     "together; open ones: they avoid each other.",
-    "groups": "The unit is the image: objects of one image are not independent of each other. p is adjusted for the number "
-    "of tests (Holm).",
+    "groups": "The unit is the image: objects of one image are not independent of each other. p is adjusted for the "
+    "number of tests (Holm).",
 }
 
 
@@ -74,7 +76,7 @@ def write_measurement_page(
     sections = [Section(name, title, body, _LEADS.get(name)) for name, title, body in bodies if body is not None]
     counts = objects["class"].value_counts(sort=False) if len(objects) else pd.Series(dtype=int)
     heading = f"{counted(len(objects), 'object')} in {counted(len(images), 'image')}"
-    lead = listed([f"{count:,} of class {name}" for name, count in counts.items()]) if len(counts) > 1 else None
+    lead = listed([f"{count:,} × {name}" for name, count in counts.items()]) if len(counts) > 1 else None
     write_page(
         path,
         title=f"Measurements: {heading}",
@@ -107,7 +109,9 @@ def _top(tables: Mapping[str, pd.DataFrame], unit: str) -> Html:
         tiles.append(tile(f"{groups}", "groups of images", f"{len(images) / groups:.3g} images each, on average"))
     notes = []
     if unit == "px":
-        notes.append("The pixel size is not known: lengths are in pixels, areas in pixels, densities per million pixels.")
+        notes.append(
+            "The pixel size is not known: lengths are in pixels, areas in pixels, densities per million pixels."
+        )
     edge = float(objects["touches_border"].mean()) if len(objects) else 0.0
     if edge > 0.1:
         notes.append(f"{100 * edge:.0f} % of the objects reach the rim of their image and may be cut off there: sizes, "
@@ -144,6 +148,18 @@ def _pictures(pictures: Sequence[RelationPicture]) -> Html | None:
             if layers
             else picture_figure(base, size, alt)
         )
-        head = element("h3", element("bdi", one.name))
+        head = element("h3", element("bdi", one.name), element("small", f" {one.note}") if one.note else None)
         cards.append(element("article", head, figure, class_="card"))
-    return join([element("div", *cards, class_="worst"), left_out_note(budget)]) if cards else None
+    names = max((one.class_names for one in pictures), key=len, default=())
+    return join([_key(names), element("div", *cards, class_="worst"), left_out_note(budget)]) if cards else None
+
+
+def _key(names: Sequence[str]) -> Html | None:
+    """The colours of the classes in the pictures."""
+    if len(names) < 2:
+        return None
+    items = []
+    for name, (red, green, blue) in zip(names, class_colours(len(names)).tolist()):
+        drawn = element("line", x1=1, x2=31, y1=8, y2=8, stroke=f"rgb({red},{green},{blue})")
+        items.append(element("li", element("svg", drawn, viewBox="0 0 32 16", aria_hidden="true"), name))
+    return element("ul", *items, class_="swatches", aria_label="The colours of the classes")

@@ -1,10 +1,10 @@
-"""Pictures of relations: objects over their image, with lines between neighbours, and from objects to what holds them."""
+"""Pictures of relations: objects over their image, with lines between neighbours, or to what holds an object."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from cytomask.reporting.overlay import draw_overlay
 
 #: The longer side of a picture at most.
 _SIDE = 1000
+#: Of images that are wider than so many typical objects, the middle is drawn.
+_ACROSS = 30
 #: Red, green, blue and opacity of what is nothing, of lines of the first kind, of the second, and of ends of lines.
 PALETTE = np.array([(0, 0, 0, 0), (255, 255, 255, 235), (150, 205, 255, 170), (255, 70, 60, 255)], np.uint8)
 
@@ -32,12 +34,18 @@ class RelationPicture:
         Positions in ``PALETTE``, uint8 ``(Y, X)``, by title.
     n_objects
         How many objects there are.
+    class_names
+        The classes, in the order of their colours; empty where colours tell objects.
+    note
+        Which part of the image is shown, if not all of it.
     """
 
     name: str
     picture: np.ndarray
     layers: dict[str, np.ndarray]
     n_objects: int
+    class_names: tuple[str, ...] = ()
+    note: str = ""
 
 
 def draw_relations(
@@ -69,15 +77,21 @@ def draw_relations(
 
     if image is None:
         image = Image.from_array(np.zeros(objects.shape, np.uint8))
+    window = _window(objects)
+    note = "" if window is None else "the middle: y {} to {}, x {} to {}".format(*(window[k] for k in (0, 2, 1, 3)))
+    y0, x0, y1, x1 = window or (0, 0, *objects.shape)
+    if window is not None:
+        image = replace(image, pixels=image.window(y0, y1, x0, x1), source=None)
+        objects = objects.cropped(y0, x0, y1, x1)
     several = len(np.unique(objects.classes)) > 1
     picture = draw_overlay(image, objects, colour_by="class" if several else "object", grey=several, max_side=_SIDE)
-    shrink = math.ceil(max(objects.shape) / _SIDE)
+    shrink = math.ceil(max(y1 - y0, x1 - x0) / _SIDE)
     layers = {}
     for title, (ends, first) in lines.items():
         canvas = Pillow.new("L", (picture.shape[1], picture.shape[0]))
         pen = ImageDraw.Draw(canvas)
         width = max(1, round(max(picture.shape) / 500))
-        places = (np.asarray(ends, float).reshape(-1, 4) + 0.5) / shrink
+        places = (np.asarray(ends, float).reshape(-1, 4) + 0.5 - np.array([y0, x0, y0, x0])) / shrink
         for kind in (False, True):  # the first kind lies on top
             for y0, x0, y1, x1 in places[np.asarray(first, bool) == kind]:
                 pen.line((x0, y0, x1, y1), fill=1 if kind else 2, width=width)
@@ -85,4 +99,18 @@ def draw_relations(
             for y, x in ((y0, x0), (y1, x1)):
                 pen.ellipse((x - width, y - width, x + width, y + width), fill=3)
         layers[title] = np.asarray(canvas)
-    return RelationPicture(name, picture, layers, len(objects))
+    return RelationPicture(name, picture, layers, len(objects), objects.class_names if several else (), note)
+
+
+def _window(objects: Instances) -> tuple[int, int, int, int] | None:
+    """The middle of an image of very many small objects, in which they can be told apart; None for all of it."""
+    areas = objects.areas()
+    if not len(areas):
+        return None
+    side = int(_ACROSS * math.sqrt(4 / math.pi * float(np.median(areas))))
+    height, width = objects.shape
+    tall, wide = min(height, max(side * 3 // 4, 64)), min(width, max(side, 64))
+    if tall >= 0.8 * height and wide >= 0.8 * width:
+        return None
+    y0, x0 = (height - tall) // 2, (width - wide) // 2
+    return y0, x0, y0 + tall, x0 + wide

@@ -21,7 +21,7 @@ def shape(objects: pd.DataFrame, unit: str) -> Html | None:
     """Area, shape, and one against the other."""
     area, size = ("area_um2", "µm²") if unit == "um" else ("area_px", "px")
     charts = [
-        _boxes(objects, area, "Area", size),
+        _boxes(objects, area, "Area", size, wide=True),
         _boxes(objects, "circularity", "Circularity", "1 for a disc"),
         _boxes(objects, "solidity", "Solidity", "area over that of the convex hull"),
         cloud_chart(
@@ -89,8 +89,8 @@ def containment(tables: Mapping[str, pd.DataFrame], unit: str) -> Html | None:
     note = None
     if several or straddling:
         note = element(
-            "p", f"Not certain: {several:,} lie in several objects of a class, {straddling:,} in none but in several "
-            "together (column ambiguous of children.csv).", class_="muted",
+            "p", f"Not certain: {several:,} lie in several objects of a class, {straddling:,} in none but in "
+            "several together (column ambiguous of children.csv).", class_="muted",
         )  # fmt: skip
     return join([table(columns, rows, caption="What objects hold"), note, _columns(charts, "under")])
 
@@ -126,7 +126,8 @@ def density(images: pd.DataFrame, objects: pd.DataFrame, unit: str) -> Html | No
 def brightness(objects: pd.DataFrame) -> Html | None:
     """Mean values of each channel."""
     names = [name for name in objects.columns if name.startswith("intensity_mean_")]
-    return _columns([_boxes(objects, n, n.removeprefix("intensity_mean_").replace("_", " "), "mean value") for n in names])
+    titles = [name.removeprefix("intensity_mean_").replace("_", " ") for name in names]
+    return _columns([_boxes(objects, name, title, "mean value", wide=True) for name, title in zip(names, titles)])
 
 
 def colocalisation(images: pd.DataFrame, objects: pd.DataFrame) -> Html | None:
@@ -200,7 +201,7 @@ def every_image(images: pd.DataFrame) -> Html | None:
     return table(columns, rows, caption="Every image", searchable=len(rows) > 8)
 
 
-def _boxes(objects: pd.DataFrame, column: str, title: str, unit: str) -> Html | None:
+def _boxes(objects: pd.DataFrame, column: str, title: str, unit: str, *, wide: bool = False) -> Html | None:
     """A row for each class that has values, or for each of its groups."""
     if column not in objects:
         return None
@@ -214,14 +215,14 @@ def _boxes(objects: pd.DataFrame, column: str, title: str, unit: str) -> Html | 
         style = groups.index(key[1]) + 1 if groups else kinds.index(key[0]) + 1
         rows.append(Box(str(key[0]), values.to_list(), means.to_list(), str(key[1]) if groups else "", style))
     rows.sort(key=lambda row: (kinds.index(row.name), row.note))
-    chart = box_chart(rows, title=title, x_label=unit)
+    chart = box_chart(rows, title=title, x_label=unit, wide=wide)
     return None if chart is None else element("div", chart, class_="card")
 
 
 def _columns(charts: Sequence[Html | None], style: str = "") -> Html | None:
     kept = [chart for chart in charts if chart is not None][:_CHARTS]
     cards = [chart if chart.startswith('<div class="card"') else element("div", chart, class_="card") for chart in kept]
-    return element("div", *cards, class_=f"columns {style}".strip()) if cards else None
+    return element("div", *cards, class_=f"{style} worst".strip()) if cards else None
 
 
 def _channel_names(titles: Sequence[str]) -> list[str]:

@@ -176,7 +176,9 @@ def _inputs(
         return [Measured(name, as_instances(objects), images)], 1
     if isinstance(images, Image | np.ndarray):
         raise ConfigError(
-            "an image in memory goes with objects in memory", where="images", fix="read the objects first, or name files"
+            "an image in memory goes with objects in memory",
+            where="images",
+            fix="read the objects first, or name files",
         )
     places = [objects] if isinstance(objects, str | Path) else list(objects)
     found = find_objects(places, images, split=split, group_by=group_by, table=table)

@@ -1,4 +1,4 @@
-"""What is to be measured: objects of images, in whatever form, with their images and the groups that these belong to."""
+"""What is to be measured: objects of images, in whatever form, with their images and these images' groups."""
 
 from __future__ import annotations
 
@@ -306,4 +306,3 @@ def _instances(entry: Entry) -> Instances:
 def _with_classes(objects: Instances, numbers: Sequence[int], names: tuple[str, ...]) -> Instances:
     table = np.array([0, *numbers], np.int32)
     return replace(objects, classes=table[objects.classes], class_names=names)
-

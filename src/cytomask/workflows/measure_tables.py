@@ -240,7 +240,7 @@ class Tables:
         summary = summarise(objects)
         return Measurements(
             objects, _stacked(self._pairs), children, parents, images, summary, summarise_groups(summary, groups),
-            compare_groups(summary, groups) if groups.nunique() > 1 else pd.DataFrame(), self.unit or "px",
+            compare_groups(summary, groups) if len(set(groups)) > 1 else pd.DataFrame(), self.unit or "px",
         )  # fmt: skip
 
 
