@@ -193,11 +193,12 @@ def _devices(device: torch.device, place: Place, config: TrainingConfig) -> dict
     """What Lightning must know of the devices."""
     if place.processes == 1:
         return {"devices": [device.index or 0] if device.type == "cuda" else 1}
+    # All processes have the same statistics: shared, or averaged after each step.
+    buffers: dict[str, Any] = {_name_of_buffer_option(): False}
     strategy = DDPStrategy(
         # Frozen parts have no gradient, and which they are changes from phase to phase.
         find_unused_parameters=bool(config.phases),
-        # All processes have the same statistics: shared, or averaged after each step.
-        **{_name_of_buffer_option(): False},
+        **buffers,
     )
     return {
         "devices": place.per_node,

@@ -13,7 +13,8 @@ from cytomask.errors import BundleError, ConfigError
 from cytomask.models.bundle import SPEC_NAME
 from cytomask.progress import say
 from cytomask.workflows.experiment import RECIPES, Experiment, recipe_names
-from cytomask.workflows.models import BUNDLE_IN_RUN, find_model, shipped_models
+from cytomask.workflows.models import find_model, shipped_models
+from cytomask.workflows.run_folder import BUNDLE_IN_RUN, RunFolder
 
 Kind = Literal["model", "experiment", "predictions", "annotator"]
 #: A run's table of epochs.
@@ -111,9 +112,10 @@ def _candidate(run: str) -> Candidate:
     if _is_bundle(path):
         bundle = find_model(path)
         run_folder = path if path / BUNDLE_IN_RUN == bundle else bundle.parent
-        in_run = (run_folder / EPOCHS_NAME).is_file()
+        trained = RunFolder(run_folder).trained()
+        in_run = (trained / EPOCHS_NAME).is_file()
         name = run_folder.resolve().name if in_run else path.resolve().stem
-        return Candidate(name, "model", run, (bundle,), run_folder if in_run else None)
+        return Candidate(name, "model", run, (bundle,), trained if in_run else None)
     if (path.is_dir() and (path / "experiment.yaml").is_file()) or path.suffix.lower() == ".zip":
         find_model(path)  # says how to finish the run
         return Candidate(path.stem, "model", run, (path,))

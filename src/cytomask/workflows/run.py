@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -232,11 +233,20 @@ class _Runner:
         return record.said
 
     def _write_experiment(self) -> None:
-        text = yaml.safe_dump(self.settings, sort_keys=False, allow_unicode=True, width=100)
+        settings = {**self.settings, "data": {**self.settings["data"], "path": self._data_path()}}
+        text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=100)
         target = self.run_folder.experiment
         if not target.is_file() or target.read_text(encoding="utf-8") != text:
             with replacing(target) as path:
                 path.write_text(text, encoding="utf-8")
+
+    def _data_path(self) -> str | None:
+        """Where the data are, from the run's folder if both are below this one: they may be moved or cloned together."""
+        path, here = self.experiment.data.path, Path.cwd()
+        folder = self.run_folder.path.resolve()
+        if path is None or "://" in path or not (Path(path).is_relative_to(here) and folder.is_relative_to(here)):
+            return path
+        return Path(os.path.relpath(path, folder)).as_posix()
 
 
 def experiment_settings(experiment: Experiment) -> dict[str, Any]:

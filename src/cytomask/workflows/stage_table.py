@@ -9,6 +9,8 @@ from typing import Any
 #: Code that everything rests on.
 _BASE = ("*.py", "geometry", "formats", "data", "storage")
 _MODELS = (*_BASE, "models")
+_DRAWING = tuple(f"reporting/{name}.py" for name in ("colours", "display", "legend", "outlines", "overlay"))
+_PICTURES = ("workflows/stage_pictures.py", "workflows/evaluation_inputs.py", "workflows/measured_sides.py")
 
 
 @dataclass(frozen=True)
@@ -86,16 +88,16 @@ def is_below(path: str, places: Sequence[str]) -> bool:
 
 
 def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings of settings by dotted names; an empty group is kept as such.
+    """Settings of settings by dotted names; of an empty group there is nothing to say.
 
     Examples
     --------
     >>> flattened({"tune": {"metric": "iou", "images": [1, 2]}, "model": {}})
-    {'tune.metric': 'iou', 'tune.images': [1, 2], 'model': {}}
+    {'tune.metric': 'iou', 'tune.images': [1, 2]}
     """
     found: dict[str, Any] = {}
     for name, value in settings.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping):
             found |= flattened(value, f"{prefix}{name}.")
         else:
             found[f"{prefix}{name}"] = value
@@ -112,7 +114,7 @@ STAGES: dict[str, Stage] = {
             places=("data",),
             keys=("data",),
             without=("data.path", "data.balance"),
-            code=(*_BASE, "reporting", "workflows/stages/prepare.py"),
+            code=(*_BASE, *_DRAWING, "workflows/stages/prepare.py"),
         ),
         Stage(
             "train",
@@ -140,10 +142,10 @@ STAGES: dict[str, Stage] = {
             "segment the test images and score them",
             places=("predictions", "evaluation"),
             keys=("data", "prediction", "evaluation", "report.pictures"),
-            without=("data.path", "data.train", "data.validation", "data.balance"),
+            without=("data.path", "data.balance"),
             reads=("bundle",),
             code=(*_MODELS, "prediction", "evaluation", "measuring", "reporting", "workflows/predict*.py",
-                  "workflows/evaluat*.py", "workflows/stages/evaluate.py"),
+                  "workflows/ensemble.py", "workflows/evaluat*.py", "workflows/stages/evaluate.py", *_PICTURES),
         ),
         Stage(
             "visualise",
@@ -151,7 +153,7 @@ STAGES: dict[str, Stage] = {
             places=("pictures",),
             keys=("visualise",),
             reads=("predictions", "evaluation"),
-            code=(*_BASE, "measuring", "reporting", "workflows/stages/visualise.py"),
+            code=(*_BASE, "measuring", "reporting", "workflows/stages/visualise.py", *_PICTURES),
         ),
         Stage(
             "report",
