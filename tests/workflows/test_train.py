@@ -12,6 +12,7 @@ from cytomask.data.dataset import open_dataset
 from cytomask.errors import ConfigError, DataError, OutputError
 from cytomask.formats.label_images import write_labels
 from cytomask.models.bundle import load_bundle, read_spec
+from cytomask.training.distributed import Place
 from cytomask.workflows.generated import generate_field, write_generated_dataset
 from cytomask.workflows.model import load
 from cytomask.workflows.train import TrainResult, train_experiment
@@ -153,7 +154,7 @@ def test_a_generated_data_set_is_found_whole(data: Path) -> None:
 def test_ctrl_c_before_the_end_of_the_first_epoch_is_told(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(prepared: Prepared) -> None:
+    def interrupted(prepared: Prepared, place: Place) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Prepared, "held_out", interrupted)
