@@ -11,6 +11,8 @@ _LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelera
 _ADVICE = (
     ".*does not have many workers.*",
     ".*Checkpoint directory.*",
+    # A run may be moved before it goes on.
+    ".*dirpath has changed.*",
     ".*log_every_n_steps.*",
     ".*isinstance.treespec.*",
     ".*LeafSpec.*",

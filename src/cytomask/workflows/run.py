@@ -65,7 +65,8 @@ class RunResult:
                 f"{name}: would run: {'; '.join(why)}" if why else f"{name}: done before"
                 for name, why in self.why.items()
             ]
-        lines = [f"{name}: {line}" for name, said in self.said.items() for line in said]
+        # Where the report is, is said at the end in any case.
+        lines = [f"{name}: {line}" for name, said in self.said.items() if name != "report" for line in said]
         if not self.said:
             lines.append("nothing to do")
         run = RunFolder(self.folder)
@@ -241,7 +242,7 @@ class _Runner:
                 path.write_text(text, encoding="utf-8")
 
     def _data_path(self) -> str | None:
-        """Where the data are, from the run's folder if both are below this one: they may be moved or cloned together."""
+        """Where the data are, from the run's folder if both lie below this one: they may move together."""
         path, here = self.experiment.data.path, Path.cwd()
         folder = self.run_folder.path.resolve()
         if path is None or "://" in path or not (Path(path).is_relative_to(here) and folder.is_relative_to(here)):
