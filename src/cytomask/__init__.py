@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cytomask.workflows.compare import compare_models as compare
     from cytomask.workflows.ensemble import ModelEnsemble, load_ensemble
     from cytomask.workflows.evaluate import evaluate_predictions as evaluate
+    from cytomask.workflows.measure import measure
     from cytomask.workflows.model import Model, load
     from cytomask.workflows.notebook import show
     from cytomask.workflows.predict import predict_images as predict
@@ -41,6 +42,7 @@ _LAZY = {
     "evaluate": "cytomask.workflows.evaluate:evaluate_predictions",
     "load": "cytomask.workflows.model",
     "load_ensemble": "cytomask.workflows.ensemble",
+    "measure": "cytomask.workflows.measure",
     "open_dataset": "cytomask.data.dataset",
     "predict": "cytomask.workflows.predict:predict_images",
     "preview_augmentation": "cytomask.workflows.preview_augmentation",
@@ -51,7 +53,7 @@ _LAZY = {
 
 __all__ = [
     "Image", "Instances", "Model", "ModelEnsemble", "__version__", "check", "compare", "evaluate", "load",
-    "load_ensemble", "open_dataset", "predict", "preview_augmentation", "read_image", "show", "train",
+    "load_ensemble", "measure", "open_dataset", "predict", "preview_augmentation", "read_image", "show", "train",
 ]  # fmt: skip
 
 # In a notebook, objects, images, models and metrics are shown as pictures and tables.

@@ -167,7 +167,7 @@ def cloud_chart(
 
 
 def correlation_matrix(names: Sequence[str], values: Sequence[Sequence[float]], *, title: str) -> Html:
-    """Draw correlations of channels as squares, the stronger the larger; filled where positive.
+    """Draw correlations of channels as squares, the stronger the larger; filled where positive, with the numbers.
 
     Parameters
     ----------
@@ -208,12 +208,11 @@ def correlation_matrix(names: Sequence[str], values: Sequence[Sequence[float]], 
                 "rect", x=_at(middle[0] - side / 2), y=_at(middle[1] - side / 2), width=_at(side), height=_at(side),
                 rx=3, class_="yes" if value >= 0 else "no",
             )  # fmt: skip
-            number = (
-                element("text", f"{value:.2f}", x=_at(middle[0]), y=_at(middle[1] + 4), class_="tick middle onsquare")
-                if step >= 40 and side < 24
-                else None
-            )
-            parts.append(element("g", element("title", f"{names[j]} and {names[i]}: {value:.3f}"), square, number))
+            # The number stands at the mirrored place.
+            at = left + step * (i + 0.5), top + step * (j + 0.5) + 4
+            number = element("text", f"{value:.2f}", x=_at(at[0]), y=_at(at[1]), class_="tick middle")
+            shown = number if step >= 34 else None
+            parts.append(element("g", element("title", f"{names[j]} and {names[i]}: {value:.3f}"), square, shown))
     return _figure(title, _svg(title, _WIDTH, int(height), *parts))
 
 

@@ -149,12 +149,14 @@ def colocalisation(images: pd.DataFrame, objects: pd.DataFrame) -> Html | None:
     figures = ("pearson", "spearman", "m1", "m2", "overlap", "icq")
     columns += [Column(name, True) for name in ("Pearson", "Spearman", "M1", "M2", "overlap", "ICQ", "in objects")]
     rows = []
-    for title in titles:
+    words = [f"{a} and {b}" for i, a in enumerate(names) for b in names[i + 1 :]] or titles
+    for title, told in zip(titles, words):
         cells = [number_cell(float(images[f"{title}_{figure}"].mean())) for figure in figures]
-        rows.append([Cell(title.replace("_", " ")), *cells, number_cell(float(objects[f"{title}_pearson"].mean()))])
+        rows.append([Cell(told), *cells, number_cell(float(objects[f"{title}_pearson"].mean()))])
     columns[-1] = Column("Pearson per object", True, "mean over all objects")
     means = sorted(titles, key=lambda t: -abs(np.nan_to_num(objects[f"{t}_pearson"].mean())))
-    charts = [_boxes(objects, f"{t}_pearson", f"Pearson in each object: {t.replace('_', ' ')}", "") for t in means[:4]]
+    spoken = dict(zip(titles, words))
+    charts = [_boxes(objects, f"{t}_pearson", f"Each object: {spoken[t]}", "Pearson's correlation") for t in means[:4]]
     return join([
         _columns(drawings), element("div", table(columns, rows, caption="Colocalisation, mean over the images"),
                                     class_="under"), _columns(charts, "under"),

@@ -244,6 +244,22 @@ class Tables:
         )  # fmt: skip
 
 
+def relations_of(objects: Instances, image: Image) -> pd.DataFrame:
+    """The object table of one image with all relations of its objects.
+
+    Examples
+    --------
+    >>> cells = Instances.from_labels(np.array([[1, 1, 0, 2]]))
+    >>> relations_of(cells, Image.from_array(np.zeros((1, 4), np.uint8)))[["id", "touching", "nearest_object_px"]]
+       id  touching  nearest_object_px
+    0   1         1                1.0
+    1   2         1                1.0
+    """
+    tables = Tables(RelationSettings())
+    tables.add("image" if image.source is None else Path(image.source).name, objects, image)
+    return tables.finish().objects
+
+
 def _lines(pairs: pd.DataFrame, places: pd.DataFrame, first: str, second: str) -> np.ndarray:
     """The centres of both objects of each pair, float64 ``(K, 4)``."""
     return np.concatenate([places.reindex(pairs[key]).to_numpy(float) for key in (first, second)], axis=1)

@@ -18,6 +18,7 @@ from cytomask.measuring.table import measure, write_table
 from cytomask.output import replacing
 from cytomask.reporting.overlay import OverlayStyle, write_png
 from cytomask.workflows.class_masks import class_file_names, class_mask_files, write_class_masks
+from cytomask.workflows.measure_tables import relations_of
 from cytomask.workflows.result_names import RECORD_NAME
 
 #: What can be written of each image, and the file's name; of class masks that of a mask.
@@ -26,6 +27,7 @@ OUTPUTS = {
     "overlay": "NAME_overlay.png",
     "table": "NAME_objects.csv",
     "rois": "NAME_rois.zip",
+    "relations": "NAME_relations.csv",
     "probabilities": "NAME_probabilities.ome.tif",
     "class-masks": "class_masks/NAME_CLASS_mask.png",
 }
@@ -42,6 +44,8 @@ USUAL = ("labels", "overlay", "table", "coco")
 #: The label image of an image that is worked through on disk.
 GIANT_LABELS = "NAME_labels.ome.zarr"
 TABLE_FORMATS = ("csv", "parquet")
+#: Kinds that are tables, and the ends of their names.
+_TABLES = {"table": "objects", "relations": "relations"}
 #: Longer overlays are shrunk: few viewers open them.
 OVERLAY_SIDE = 10_000
 
@@ -110,10 +114,12 @@ class Outputs:
 
     def of_image(self, name: str, *, on_disk: bool = False) -> dict[str, Path]:
         """The file of each kind that an image has one of."""
-        endings = {**OUTPUTS, "table": f"NAME_objects.{self.table_format}"}
+        tables = {kind: f"NAME_{name}.{self.table_format}" for kind, name in _TABLES.items()}
+        endings = {**OUTPUTS, **tables}
         if on_disk:
             endings["labels"] = GIANT_LABELS
-        kinds = [kind for kind in OUTPUTS if kind in self.save and kind != "class-masks"]
+        left_out = ("class-masks", "relations") if on_disk else ("class-masks",)
+        kinds = [kind for kind in OUTPUTS if kind in self.save and kind not in left_out]
         return {kind: self.folder / endings[kind].replace("NAME", name, 1) for kind in kinds}
 
     def of_classes(self, name: str, *, on_disk: bool = False) -> list[Path]:
@@ -153,6 +159,8 @@ class Outputs:
             write_png(files["overlay"], self.style.draw(image, instances, channels=channels, max_side=OVERLAY_SIDE))
         if "table" in files:
             write_table(files["table"], measure(instances, image))
+        if "relations" in files:
+            write_table(files["relations"], relations_of(instances, image))
         if "rois" in files:
             with replacing(files["rois"]) as temporary:
                 write_regions(temporary, instances, instances.class_names)
