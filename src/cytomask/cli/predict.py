@@ -23,8 +23,8 @@ def predict(
     save: Annotated[
         str,
         typer.Option(
-            help="What to write, comma-separated: labels, overlay, table, rois, class-masks, probabilities, coco, "
-            "recognized-objects, charts, submission."
+            help="What to write, comma-separated: labels, overlay, table, relations, rois, class-masks, probabilities, "
+            "coco, recognized-objects, charts, submission."
         ),
     ] = "labels,overlay,table,coco",
     image_ids: Annotated[
@@ -148,49 +148,63 @@ def predict(
             "(default: go on where a run was broken off).",
         ),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Do the work in so many processes on this machine; several GPUs take turns."),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="Do the work on the workers of a Dask cluster, on many machines: its scheduler's address, such as "
+            "tcp://10.0.0.1:8786, or its file."
+        ),
+    ] = None,
 ) -> None:
     """Segment images: label images, overlays, object tables, masks of classes, charts, COCO results."""
     from cytomask.reporting.overlay import OverlayStyle
+    from cytomask.workflows.cluster import open_cluster
     from cytomask.workflows.ensemble import combination
     from cytomask.workflows.predict import predict_images
     from cytomask.workflows.split_images import images_of_split
 
-    summary = predict_images(
-        model,
-        images_of_split(images, split) if split is not None else images,
-        out,
-        save=tuple(part.strip() for part in save.split(",") if part.strip()),
-        image_ids=image_ids,
-        overlay=OverlayStyle(overlay_by, overlay_text, overlay_boxes, overlay_grey),
-        channels=read_channels(channels),
-        diameter=diameter,
-        pixel_size=pixel_size,
-        thresholds={
-            **read_settings(set_ or ()),
-            **given(
-                score_threshold=score_threshold,
-                nms_threshold=nms_threshold,
-                nms=nms,
-                nms_by=nms_by,
-                nms_sigma=nms_sigma,
-                per_class=per_class,
+    with open_cluster(scheduler, workers) as cluster:
+        summary = predict_images(
+            model,
+            images_of_split(images, split) if split is not None else images,
+            out,
+            save=tuple(part.strip() for part in save.split(",") if part.strip()),
+            image_ids=image_ids,
+            overlay=OverlayStyle(overlay_by, overlay_text, overlay_boxes, overlay_grey),
+            channels=read_channels(channels),
+            diameter=diameter,
+            pixel_size=pixel_size,
+            thresholds={
+                **read_settings(set_ or ()),
+                **given(
+                    score_threshold=score_threshold,
+                    nms_threshold=nms_threshold,
+                    nms=nms,
+                    nms_by=nms_by,
+                    nms_sigma=nms_sigma,
+                    per_class=per_class,
+                ),
+            },
+            tile=tile,
+            overlap=overlap,
+            blend=blend,
+            batch_size=batch,
+            device=device,
+            precision=precision,
+            axes=axes,
+            plane=plane,
+            table_format=table_format,
+            on_disk=on_disk,
+            resume=resume,
+            combine=combination(
+                with_ or (), weights, augment, scales, method=fuse, iou=fuse_iou, score=fuse_score, by=fuse_by
             ),
-        },
-        tile=tile,
-        overlap=overlap,
-        blend=blend,
-        batch_size=batch,
-        device=device,
-        precision=precision,
-        axes=axes,
-        plane=plane,
-        table_format=table_format,
-        on_disk=on_disk,
-        resume=resume,
-        combine=combination(
-            with_ or (), weights, augment, scales, method=fuse, iou=fuse_iou, score=fuse_score, by=fuse_by
-        ),
-    )
+            cluster=cluster,
+        )
     for line in summary.lines():
         typer.echo(line)
     if summary.failed:

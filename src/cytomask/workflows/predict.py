@@ -23,7 +23,7 @@ from cytomask.workflows.models import find_model
 from cytomask.workflows.predict_giant import COCO_LINES_NAME
 from cytomask.workflows.predict_job import ImageTask, JobSettings
 from cytomask.workflows.predict_outputs import USUAL, Outputs
-from cytomask.workflows.predict_progress import ImageProgress, file_identity
+from cytomask.workflows.predict_progress import ImageProgress, file_identity, remove_stale_marks
 from cytomask.workflows.predict_record import ImageResult, PredictionSummary, run_record
 from cytomask.workflows.result_names import COCO_NAME, RECORD_NAME, name_results, protect_inputs
 from cytomask.workflows.run_outputs import DoneImage, write_run_outputs
@@ -153,6 +153,7 @@ def predict_images(
         job = ClusterJob(cluster, job_settings)
     facts = job.facts()
     folder = output_folder(out)
+    remove_stale_marks(folder)
     names = name_results(paths)
     plan = plan.of_run(names, facts.classes)
     protect_inputs(paths, plan.targets(names, on_disk))

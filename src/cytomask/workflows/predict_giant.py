@@ -58,8 +58,8 @@ COCO_LINES_NAME = "coco.jsonl"
 
 
 @dataclass(frozen=True)
-class GiantResult:
-    """What was found in a giant image; the files lie where they were wanted.
+class FoundObjects:
+    """What was found in an image; the files lie where they were wanted.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ def predict_giant(
     coco: bool = False,
     class_labels: Sequence[Path] = (),
     style: OverlayStyle | None = None,
-) -> GiantResult:
+) -> FoundObjects:
     """Segment an image tile by tile, all results on disk; go on where an earlier call was broken off.
 
     The objects, their numbers and their order, the label image and the table are what
@@ -137,7 +137,7 @@ def lead_giant(
     coco: bool = False,
     class_labels: Sequence[Path] = (),
     style: OverlayStyle | None = None,
-) -> GiantResult:
+) -> FoundObjects:
     """Lead the work on an image: say what is to be done next, and put together what was done.
 
     Parameters
@@ -182,7 +182,7 @@ def lead_giant(
     if labels is not None:
         labels.finish()
         _move(labels.path, outputs["labels"], progress.folder)
-    return GiantResult(objects.counts, plan.scale, plan.told)
+    return FoundObjects(objects.counts, plan.scale, plan.told)
 
 
 def _propose(hands: Hands) -> GiantPlan:

@@ -125,6 +125,8 @@ class GiantWork:
         self.image_id, self.file_name = image_id, file_name
         self.spool = Spool(progress.folder / SPOOL_NAME)
         self._segmenter = model.predictor.segmenter
+        #: Side of a tile and tiles per batch, where a plan has been joined.
+        self.tiling: tuple[int, int] | None = None
 
     @property
     def parts(self) -> Path:

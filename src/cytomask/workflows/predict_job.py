@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +27,13 @@ from cytomask.workflows.coco_results import coco_lines, write_lines
 from cytomask.workflows.ensemble import Combination, OpenEnsemble, open_ensemble
 from cytomask.workflows.model import override_thresholds
 from cytomask.workflows.models import load_model
-from cytomask.workflows.predict_giant import COCO_LINES_NAME, GIANT_PIXELS, check_told_by_parts, predict_giant
+from cytomask.workflows.predict_giant import (
+    COCO_LINES_NAME,
+    GIANT_PIXELS,
+    FoundObjects,
+    check_told_by_parts,
+    predict_giant,
+)
 from cytomask.workflows.predict_giant_steps import GiantModel
 from cytomask.workflows.predict_outputs import Outputs
 from cytomask.workflows.predict_progress import ImageProgress
@@ -104,6 +110,18 @@ class JobSettings:
                 precision=self.precision, **tiling,
             )  # fmt: skip
         return Job(self, bundle, predictor, postprocess, together)
+
+    def open_image(self, path: Path) -> Image:
+        """Open an image as the settings say."""
+        image = read_image(path, axes=self.axes, plane=self.plane)
+        if self.pixel_size is None:
+            return image
+        sentence = f"{image.resolved}; pixel size {self.pixel_size:g} µm as told"
+        return replace(image, pixel_size=(self.pixel_size, self.pixel_size), resolved=sentence)
+
+    def plan_of(self, task: ImageTask) -> Outputs:
+        """What is written of one image, with the names of its files."""
+        return replace(self.plan, class_names={task.name: list(task.class_names)})
 
 
 @dataclass(frozen=True)
@@ -216,43 +234,25 @@ class Job:
         self, task: ImageTask, image: Image, progress: ImageProgress, on_disk: bool, anew: bool
     ) -> ImageResult:
         """Do one image, and keep its result with the progress."""
-        begun, plan = time.monotonic(), self.plan_of(task)
-        if progress.other():
-            differs = ", ".join(progress.other())
-            say(f"{task.path.name}: what an earlier run did is not used, since this differs: {differs}")
-        outputs = plan.of_image(task.name, on_disk=on_disk)
-        of_classes = plan.of_classes(task.name, on_disk=on_disk)
-        if progress.found_before:
-            for target in (*outputs.values(), *of_classes):
-                remove_leftovers(target)
-        if on_disk:
-            if anew:
-                progress.clear()
-            progress.begin()
-            say(f"{task.path.name}: worked through on disk, in {progress.folder}")
-            found = predict_giant(
-                self.giant_model(), image, progress, outputs, image_id=task.number, file_name=task.path.name,
-                coco=plan.lines, class_labels=of_classes, style=plan.style,
-            )  # fmt: skip
-            counts, scale, told = found.counts, found.scale, (*found.told, "worked through on disk")
-        else:
+        plan = self.settings.plan_of(task)
+
+        def in_memory(outputs: Mapping[str, Path], of_classes: Sequence[Path]) -> FoundObjects:  # noqa: ARG001
             instances, scale, told, probabilities = self._find(image)
-            counts = count_classes(instances)
             plan.write(task.name, instances, image, self.settings.channels, probabilities)
             progress.begin()
             if plan.lines:
                 write_lines(progress.folder / COCO_LINES_NAME, coco_lines(instances, task.number, task.path.name))
-        result = ImageResult(
-            task.path, task.name, image.shape, counts, scale, (image.resolved, *told),
-            (*outputs.values(), *of_classes), time.monotonic() - begun, on_disk, progress.fingerprint,
-            pixel_size=image.pixel_size,
-        )  # fmt: skip
-        progress.write("result", result.to_json(task.number, plan.folder))
-        return result
+            return FoundObjects(count_classes(instances), scale, told)
 
-    def plan_of(self, task: ImageTask) -> Outputs:
-        """What is written of one image, with the names of its files."""
-        return replace(self.settings.plan, class_names={task.name: list(task.class_names)})
+        def by_tiles(outputs: Mapping[str, Path], of_classes: Sequence[Path]) -> FoundObjects:
+            if anew:
+                progress.clear()
+            return predict_giant(
+                self.giant_model(), image, progress, outputs, image_id=task.number, file_name=task.path.name,
+                coco=plan.lines, class_labels=of_classes, style=plan.style,
+            )  # fmt: skip
+
+        return result_of(plan, task, image, progress, by_tiles if on_disk else in_memory, on_disk=on_disk)
 
     def _on_disk(self, path: Path, image: Image) -> bool:
         """Whether an image is worked through on disk; raises what stands against it."""
@@ -270,6 +270,12 @@ class Job:
                 "probabilities of pixels are written in memory, and this image would be worked through on disk",
                 where=path, found=size,
                 fix="use --in-memory if there is memory for it, or leave probabilities out of --save",
+            )  # fmt: skip
+        if on_disk and "relations" in self.settings.plan.save:
+            raise ImageError(
+                "relations of objects are measured in memory, and this image would be worked through on disk",
+                where=path, found=size,
+                fix="use --in-memory if there is memory for it, or leave relations out of --save",
             )  # fmt: skip
         if on_disk:
             try:
@@ -294,18 +300,51 @@ class Job:
         return instances, prepared.scale, prepared.told, probability_maps(segmenter, pieces, prepared)
 
     def _read(self, path: Path) -> Image:
-        image = self.open_image(path)
+        image = self.settings.open_image(path)
         say(f"{path.name}: {image.resolved}")
         return image
 
-    def open_image(self, path: Path) -> Image:
-        """Open an image as the settings say."""
-        image = read_image(path, axes=self.settings.axes, plane=self.settings.plane)
-        pixel_size = self.settings.pixel_size
-        if pixel_size is None:
-            return image
-        sentence = f"{image.resolved}; pixel size {pixel_size:g} µm as told"
-        return replace(image, pixel_size=(pixel_size, pixel_size), resolved=sentence)
+
+def result_of(
+    plan: Outputs,
+    task: ImageTask,
+    image: Image,
+    progress: ImageProgress,
+    work: Callable[[Mapping[str, Path], Sequence[Path]], FoundObjects],
+    *,
+    on_disk: bool,
+) -> ImageResult:
+    """Do one image, and keep its result with the progress, which is locked.
+
+    Parameters
+    ----------
+    plan, task, image, progress
+        What is to be written, of which image, and what is done of it.
+    work
+        Writes the files of each kind and those of each class, and tells what was found.
+    on_disk
+        Whether it works through the image on disk.
+    """
+    begun = time.monotonic()
+    if progress.other():
+        differs = ", ".join(progress.other())
+        say(f"{task.path.name}: what an earlier run did is not used, since this differs: {differs}")
+    outputs, of_classes = plan.of_image(task.name, on_disk=on_disk), plan.of_classes(task.name, on_disk=on_disk)
+    if progress.found_before:
+        for target in (*outputs.values(), *of_classes):
+            remove_leftovers(target)
+    if on_disk:
+        progress.begin()
+        say(f"{task.path.name}: worked through on disk, in {progress.folder}")
+    found = work(outputs, of_classes)
+    told = (*found.told, "worked through on disk") if on_disk else found.told
+    result = ImageResult(
+        task.path, task.name, image.shape, found.counts, found.scale, (image.resolved, *told),
+        (*outputs.values(), *of_classes), time.monotonic() - begun, on_disk, progress.fingerprint,
+        pixel_size=image.pixel_size,
+    )  # fmt: skip
+    progress.write("result", result.to_json(task.number, plan.folder))
+    return result
 
 
 def done_before(progress: ImageProgress, path: Path, folder: Path) -> ImageResult | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import sys
 import time
@@ -25,6 +26,12 @@ from cytomask.image import Image
 from cytomask.output import replacing
 
 PROGRESS_NAME = ".predict.progress"
+#: Held by whoever works on an image.
+LOCK = "lock"
+#: Held by those who work on the tiles of an image that another process leads, shared; by who makes a plan, alone.
+TILES_LOCK = "tiles.lock"
+#: A file of this kind is there, and locked, as long as a run wants the tasks done that it has given to other processes.
+_MARK = "run-*.mark"
 #: Files in a zarr folder that say what it holds.
 _ZARR_METADATA = ("zarr.json", ".zattrs", ".zarray", ".zgroup", ".zmetadata")
 #: Parts of an image that tell whether it is still the same: so many along each axis, and their side in pixels.
@@ -100,11 +107,11 @@ class ImageProgress:
             path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
     def clear(self) -> None:
-        """Delete all that is there, but for the lock."""
+        """Delete all that is there, but for the locks."""
         for entry in self.folder.iterdir() if self.folder.is_dir() else ():
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry, ignore_errors=True)
-            elif entry.name != "lock":
+            elif entry.name not in (LOCK, TILES_LOCK):
                 with suppress(OSError):
                     entry.unlink()
 
@@ -129,7 +136,7 @@ class ImageProgress:
             If another process is at it, or the folder cannot be written to.
         """
         self.found_before = self.folder.is_dir()
-        lock = lock_file(self.folder / "lock", patience)
+        lock = lock_file(self.folder / LOCK, patience)
         try:
             if lock is None:
                 raise OutputError(
@@ -142,8 +149,8 @@ class ImageProgress:
             if lock is not None:
                 if sys.platform == "win32":  # where nobody deletes an open file
                     lock.close()
-                # Only a lock is in it: nothing has been begun.
-                if self.folder.is_dir() and [entry.name for entry in self.folder.iterdir()] == ["lock"]:
+                # Only locks are in it: nothing has been begun.
+                if self.folder.is_dir() and {entry.name for entry in self.folder.iterdir()} <= {LOCK, TILES_LOCK}:
                     self.remove()
                 lock.close()
 
@@ -153,6 +160,49 @@ class ImageProgress:
         except (OSError, ValueError):
             return None
         return content if isinstance(content, dict) else None
+
+
+@contextmanager
+def marked(folder: Path) -> Iterator[Path]:
+    """Make a file that is there as long as the block lasts, so that others know whether their work is still wanted.
+
+    Parameters
+    ----------
+    folder
+        Folder of the results.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with marked(folder) as mark:
+    ...     remove_stale_marks(folder)
+    ...     mark.is_file()
+    True
+    >>> list(folder.iterdir())
+    []
+    """
+    mark = folder / PROGRESS_NAME / _MARK.replace("*", secrets.token_hex(8))
+    lock = lock_file(mark)
+    assert lock is not None
+    try:
+        yield mark
+    finally:
+        lock.close()
+        mark.unlink(missing_ok=True)
+        with suppress(OSError):
+            mark.parent.rmdir()
+
+
+def remove_stale_marks(folder: Path) -> None:
+    """Delete the marks of runs that were killed."""
+    for mark in (folder / PROGRESS_NAME).glob(_MARK):
+        lock = lock_file(mark)
+        if lock is not None:
+            lock.close()
+            mark.unlink(missing_ok=True)
+    with suppress(OSError):
+        (folder / PROGRESS_NAME).rmdir()
 
 
 def fingerprint(content: Mapping[str, Any]) -> str:
