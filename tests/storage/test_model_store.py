@@ -23,6 +23,7 @@ from cytomask.workflows.model_store import (
     split_address,
 )  # fmt: skip
 from cytomask.workflows.models import SHIPPED, find_model, load_model
+from cytomask.workflows.tune import tune_model
 
 from .web_server import WebServer
 
@@ -198,6 +199,22 @@ def test_bundles_by_their_addresses(s3: str, web: WebServer, tmp_path: Path) -> 
         find_model("s3://team/none")
     with pytest.raises(DownloadError, match="cannot be kept"):
         push_model(BUNDLE, web.url("models"))
+
+
+def test_what_is_elsewhere_is_not_tuned(tmp_path: Path) -> None:
+    store = tmp_path / "shared"
+    push_model(BUNDLE, store)
+    with pytest.raises(BundleError, match=r"cannot be changed[\s\S]*models pull"):
+        tune_model(f"{store}/nuclei@1", tmp_path)
+
+
+def test_a_store_in_trouble(s3: str, web: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", web.url("").rstrip("/"))
+    web.failures = [500] * 1000
+    with pytest.raises(DownloadError, match="in trouble"):
+        push_model(BUNDLE, "s3://team/models")
+    with pytest.raises(DownloadError, match="in trouble"):
+        list_stored("s3://team/models")
 
 
 def test_addresses() -> None:

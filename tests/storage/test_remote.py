@@ -163,6 +163,30 @@ def test_a_full_disk(web: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
 
 
+@pytest.mark.parametrize("length", [10, 5000])
+def test_long_names(length: int) -> None:
+    place = kept_at(f"https://a.org/{'ä' * length}.tif?x=1")
+    assert place.suffix == ".tif"
+    assert len(place.name.encode()) <= 200
+
+
+def test_a_full_disk_while_a_folder_is_fetched(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket({f"set/{k}": v for k, v in FILES.items()})
+    real = Path.open
+
+    def opened(self: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        if self.name == "b.tif.part":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(self, mode, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", opened)
+        with pytest.raises(OutputError, match="the disk is full"):
+            local_folder("s3://data/set")
+    assert not (kept_at("s3://data/set") / "images" / "b.tif").exists()
+    assert tree(local_folder("s3://data/set")) == FILES
+
+
 def test_no_room(web: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
     web.files["a.tif"] = b"a" * 9000
     monkeypatch.setattr(downloads.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 8999})())

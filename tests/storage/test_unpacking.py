@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import lzma
@@ -10,6 +11,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -197,6 +199,21 @@ def test_an_xz_that_is_cut(tmp_path: Path) -> None:
     path.write_bytes(lzma.compress(inner)[:-40])
     with pytest.raises(DataError, match="broken"):
         unpack(path, tmp_path / "out")
+
+
+def test_a_full_disk(made: Callable[[dict[str, bytes]], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = made(FILES)
+    real = unpacking._write
+
+    def write(source: Any, target: Path) -> None:
+        if target.name == "d.tif":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(unpacking, "_write", write)
+    with pytest.raises(OutputError, match="No space left"):
+        unpack(path, tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
 @given(st.text("ab./\\:\0C", max_size=8))

@@ -44,6 +44,9 @@ def kept_at(url: str | Path) -> Path:
     url = as_url(url)
     digest = hashlib.sha256(url.encode()).hexdigest()[:20]
     name = name_of(url).replace("\\", "_").replace("\0", "_")
+    # File systems hold names of 255 bytes, and a part's is longer.
+    while len(name.encode("utf-8", "replace")) > 200:
+        name = name[1:]
     return cache_folder() / "remote" / digest / (name if name not in ("", ".", "..") else "file")
 
 

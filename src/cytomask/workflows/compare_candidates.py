@@ -12,6 +12,7 @@ import yaml
 from cytomask.errors import BundleError, ConfigError
 from cytomask.models.bundle import SPEC_NAME
 from cytomask.progress import say
+from cytomask.storage.systems import as_url, is_remote, name_of
 from cytomask.workflows.experiment import RECIPES, Experiment, recipe_names
 from cytomask.workflows.models import find_model, shipped_models
 from cytomask.workflows.run_folder import BUNDLE_IN_RUN, RunFolder
@@ -105,6 +106,8 @@ def _candidate(run: str) -> Candidate:
                     expected="bundles, finished runs or shipped models, joined by +",
                 )  # fmt: skip
         return Candidate(run, "model", run, tuple(path for member in members for path in member.paths))
+    if is_remote(run):
+        return Candidate(name_of(as_url(run)).removesuffix(".zip"), "model", run, (find_model(run),))
     if run in shipped_models() and not path.exists():
         if run in recipe_names():
             say(f"{run}: the shipped model; the recipe of this name is {RECIPES.name}/{run}.yaml")

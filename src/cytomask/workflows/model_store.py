@@ -66,10 +66,13 @@ class _Store:
             )  # fmt: skip
 
     def files(self, below: str = "") -> list[str]:
+        """Files of a model's versions, ``VERSION/FILE``, or of all models, ``NAME/VERSION/FILE``."""
         if self.remote:
             return sorted(systems.list_files(f"{self.place}/{below}".rstrip("/")))
         root = Path(self.place) / below
-        return sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+        # No deeper: what is asked may be a large folder of something else.
+        found = root.glob("*/*" if below else "*/*/*") if root.is_dir() else ()
+        return sorted(p.relative_to(root).as_posix() for p in found if p.is_file())
 
     def read(self, path: str) -> bytes | None:
         if not self.remote:

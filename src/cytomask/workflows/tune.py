@@ -23,6 +23,7 @@ from cytomask.models.proposals import Proposals
 from cytomask.models.segmenter import Postprocess
 from cytomask.prediction.predictor import Predictor
 from cytomask.progress import say, track
+from cytomask.storage.downloads import cache_folder
 from cytomask.workflows.models import find_model, load_model
 from cytomask.workflows.tune_search import NMS_THRESHOLDS, SCORE_THRESHOLDS, search
 
@@ -214,6 +215,12 @@ def tune_model(
             "a packed bundle cannot be changed",
             where=path,
             fix=f"unpack it first: cytomask models import {path} FOLDER",
+        )
+    if save and path.resolve().is_relative_to(cache_folder().resolve()):
+        raise BundleError(
+            "a model that is elsewhere cannot be changed",
+            where=model,
+            fix="copy it here first: cytomask models pull, or tune with --dry-run",
         )
     bundle = load_model(path)
     dataset = open_dataset(data)
