@@ -127,7 +127,7 @@ def _pairs(
     order = np.argsort(boxes[:, 0])
     found = 0
     first, second, gaps = np.empty(1024, np.int64), np.empty(1024, np.int64), np.empty(1024, np.float64)
-    bound = np.nextafter(reach, np.inf)
+    bound = reach * (1 + 1e-9) + 1e-9  # its square is above that of the reach, also where that is 0
     for place in range(n):
         a = order[place]
         if boxes[a, 0] == np.inf:

@@ -106,7 +106,8 @@ def summarise_groups(per_image: pd.DataFrame, groups: pd.Series) -> pd.DataFrame
     """
     keys = ["group", "class", "measurement"]
     known = per_image[per_image["n"] > 0]
-    table = known.assign(group=known["image"].map(groups).astype("string"))
+    # The table of no objects has columns of no kind.
+    table = known.assign(group=known["image"].map(groups).astype("string"), mean=known["mean"].astype(float))
     grouped = table.groupby(keys, sort=False, observed=True)
     means = grouped["mean"]
     return pd.DataFrame({
