@@ -15,6 +15,12 @@ from cytomask.tracking.tracker import Status
 if TYPE_CHECKING:
     from clearml import Task
 
+#: What ClearML hooks into unless each is switched off: libraries, and a search through the code that runs, which takes
+#: minutes, and which would send the user's own code.
+_HOOKS = (
+    "detect_repository", "hydra", "scikit", "joblib", "matplotlib", "tensorflow", "tensorboard", "tfdefines", "pytorch",
+    "megengine", "xgboost", "catboost", "fastai", "lightgbm", "gradio",
+)  # fmt: skip
 #: Where offline sessions lie in the run's folder.
 SESSIONS = "clearml"
 
@@ -53,7 +59,7 @@ class ClearmlTracker:
             reuse_last_task_id=False,
             # What the run tells is all that is recorded: no hooks in libraries, no copy of the terminal.
             auto_connect_arg_parser=False,
-            auto_connect_frameworks=False,
+            auto_connect_frameworks=dict.fromkeys(_HOOKS, False),
             auto_connect_streams=False,
             auto_resource_monitoring=not self._offline,
         )
