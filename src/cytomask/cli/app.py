@@ -19,6 +19,7 @@ from cytomask.cli import (
     data,
     demo,
     evaluate,
+    init,
     lr_find,
     measure,
     models,
@@ -68,6 +69,7 @@ def _options(
 
 
 app.command("demo")(demo.demo)
+app.command("init")(init.init)
 app.command("check")(check.check)
 app.command("predict")(predict.predict)
 app.command("run")(run_experiment)
