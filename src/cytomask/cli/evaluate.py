@@ -53,27 +53,37 @@ def evaluate(
         int, typer.Option(min=0, help="How often images are drawn again for the intervals; 0 leaves them out.")
     ] = 1000,
     page: Annotated[bool, typer.Option("--page/--no-page", help="Whether to write the page evaluation.html.")] = True,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Compare the images in so many processes on this machine.")
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="Compare the images on the workers of a Dask cluster: its scheduler's address, or its file."),
+    ] = None,
 ) -> None:
     """Compare predictions with the truth: matching metrics at every IoU, pooled and per image, with intervals."""
     from cytomask.evaluation.coco_settings import CocoSettings, read_areas, with_limit
     from cytomask.evaluation.confidence import Bootstrap
     from cytomask.reporting.tables import print_metrics
+    from cytomask.workflows.cluster import open_cluster
     from cytomask.workflows.evaluate import THRESHOLDS, evaluate_predictions, read_thresholds
 
     settings = CocoSettings() if areas is None else CocoSettings(areas=read_areas(areas))
-    result = evaluate_predictions(
-        predictions,
-        truth,
-        out,
-        split=split,
-        thresholds=THRESHOLDS if thresholds is None else (*THRESHOLDS, *read_thresholds(thresholds)),
-        bootstrap=Bootstrap(resamples=resamples),
-        coco=settings if max_dets is None else with_limit(settings, max_dets),
-        tolerance=tolerance,
-        group_by=group_by or (),
-        annotators=annotator or (),
-        page=page,
-    )
+    with open_cluster(scheduler, workers) as cluster:
+        result = evaluate_predictions(
+            predictions,
+            truth,
+            out,
+            split=split,
+            thresholds=THRESHOLDS if thresholds is None else (*THRESHOLDS, *read_thresholds(thresholds)),
+            bootstrap=Bootstrap(resamples=resamples),
+            coco=settings if max_dets is None else with_limit(settings, max_dets),
+            tolerance=tolerance,
+            group_by=group_by or (),
+            annotators=annotator or (),
+            page=page,
+            cluster=cluster,
+        )
     print_metrics(result.metrics)
     typer.echo(f"wrote {out / 'metrics.json'} and {out / 'per_image.csv'}")
     if page:

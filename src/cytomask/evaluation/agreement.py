@@ -92,6 +92,11 @@ class Agreement:
             back = aji_counts(pair_objects(other, one))
             found.append(_Compared(scores, *back))
 
+    def extend(self, other: Agreement) -> None:
+        """Add the images of another comparison of the same annotators behind those of this one."""
+        for couple, found in self._found.items():
+            found.extend(other._found[couple])
+
     def summary(self, bootstrap: Bootstrap | None = None) -> dict[str, Any]:
         """Summarise all images as in ``metrics.json``.
 

@@ -118,23 +118,99 @@ def evaluate_pairs(
     >>> pooled["0.50"]["accuracy"], pooled["0.75"]["tp"], found.metrics["coco"]["reason"]
     (1.0, 1, 'the predictions have no scores (label images), which COCO metrics rank by')
     """
-    thresholds = tuple(sorted({*thresholds, *THRESHOLDS}))
+    coco, thresholds = coco or CocoSettings(), all_thresholds(thresholds)
+    found = ((pair, score_pair(pair, len(class_names), thresholds, tolerance, coco)) for pair in pairs)
+    return evaluate_scored(
+        found, class_names=class_names, thresholds=thresholds, bootstrap=bootstrap, coco=coco, tolerance=tolerance,
+        group_by=group_by, n_worst=n_worst, n_best=n_best,
+    )  # fmt: skip
+
+
+def all_thresholds(thresholds: Sequence[float]) -> tuple[float, ...]:
+    """Add the ten IoU thresholds that are always among them."""
+    return tuple(sorted({*thresholds, *THRESHOLDS}))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoredPair:
+    """What is counted on one image.
+
+    Attributes
+    ----------
+    scores
+        Counts of the matching.
+    coco
+        Pairs of scored predictions and true objects, by mask and by box; None where the predictions have no scores.
+    """
+
+    scores: ImageScores
+    coco: dict[Kind, ScoredPairs] | None
+
+
+def score_pair(
+    pair: Pair, n_classes: int, thresholds: Sequence[float], tolerance: float, coco: CocoSettings
+) -> ScoredPair:
+    """Count all that is counted on one image; parameters are as for :func:`evaluate_pairs`.
+
+    Raises
+    ------
+    LabelError
+        If truth and prediction differ in size, or are no proper labels; the image is named.
+    """
+    try:
+        return ScoredPair(score_image(pair, n_classes, thresholds, tolerance), _scored_pairs(pair, coco, n_classes))
+    except LabelError as error:
+        where = f"{pair.name}" if error.where is None else f"{pair.name}: {error.where}"
+        raise LabelError(error.what, where=where, found=error.found, expected=error.expected, fix=error.fix) from error
+
+
+def _scored_pairs(pair: Pair, settings: CocoSettings, n_classes: int) -> dict[Kind, ScoredPairs] | None:
+    prediction = pair.scored_instances()
+    if prediction is None:
+        return None
+    truth, crowd = to_instances(pair.truth), crowd_ids(pair.truth, pair.crowd)
+    limit = settings.max_dets[-1]
+    return {kind: pair_scored(truth, prediction, kind, limit, n_classes, crowd) for kind in KINDS}
+
+
+def evaluate_scored(
+    found: Iterable[tuple[Pair, ScoredPair]],
+    *,
+    class_names: Sequence[str],
+    thresholds: Sequence[float],
+    bootstrap: Bootstrap | None = None,
+    coco: CocoSettings | None = None,
+    tolerance: float = TOLERANCE,
+    group_by: Sequence[str] = (),
+    n_worst: int = 0,
+    n_best: int = 0,
+) -> Evaluation:
+    """Summarise images that have been scored.
+
+    Parameters
+    ----------
+    found
+        Each image's pair, of which the objects are looked at only where they are kept for pictures, and what was
+        counted on it by :func:`score_pair`; the order of the images decides on the last bits of sums.
+    thresholds
+        Of :func:`all_thresholds`, as the images were scored with them.
+    class_names, bootstrap, coco, tolerance, group_by, n_worst, n_best
+        As for :func:`evaluate_pairs`.
+
+    Raises
+    ------
+    DataError, ConfigError
+        As :func:`evaluate_pairs`.
+    """
     bootstrap, coco = bootstrap or Bootstrap(), coco or CocoSettings()
     images: list[ImageScores] = []
     scored = ScoredImages(coco, len(class_names))
     worst, best = WorstImages(n_worst), BestImages(n_best)
-    for pair in pairs:
-        try:
-            scores = score_image(pair, len(class_names), thresholds, tolerance)
-            scored.add(pair)
-        except LabelError as error:
-            where = f"{pair.name}" if error.where is None else f"{pair.name}: {error.where}"
-            raise LabelError(
-                error.what, where=where, found=error.found, expected=error.expected, fix=error.fix
-            ) from error
-        images.append(scores)
-        worst.offer(pair, scores)
-        best.offer(pair, scores)
+    for pair, one in found:
+        images.append(one.scores)
+        scored.add(one.coco)
+        worst.offer(pair, one.scores)
+        best.offer(pair, one.scores)
     if not images:
         raise DataError("there are no images to evaluate")
     names = [image.name for image in images]
@@ -180,15 +256,10 @@ class ScoredImages:
         self._pairs: dict[Kind, list[ScoredPairs]] = {kind: [] for kind in KINDS}
         self._n_images = 0
 
-    def add(self, pair: Pair) -> None:
+    def add(self, found: dict[Kind, ScoredPairs] | None) -> None:
         """Keep an image's pairs, if its predictions have scores."""
-        prediction = pair.scored_instances()
-        if prediction is None:
-            return
-        truth, crowd = to_instances(pair.truth), crowd_ids(pair.truth, pair.crowd)
-        for kind, pairs in self._pairs.items():
-            limit = self.settings.max_dets[-1]
-            pairs.append(pair_scored(truth, prediction, kind, limit, self._n_classes, crowd))
+        for kind, pairs in (found or {}).items():
+            self._pairs[kind].append(pairs)
 
     def settle(self, n_images: int) -> None:
         """Say how many images there are in all, and fix the ranges of areas, for groups of images as for all."""

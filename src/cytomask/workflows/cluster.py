@@ -100,8 +100,8 @@ class Cluster:
                 told = True
             time.sleep(min(_LOOK, self.patience / 4))
 
-    def check(self, folder: Path) -> None:
-        """Make sure that all workers have the same versions, and see and may write the folder of the results.
+    def check(self, folder: Path | None) -> None:
+        """Make sure that all workers have the same versions, and see and may write the folder of the results, if any.
 
         Raises
         ------
@@ -110,6 +110,8 @@ class Cluster:
         """
         self.wait_for_workers()
         self._check_versions()
+        if folder is None:
+            return
         token = secrets.token_hex(8)
         probe = folder / f".cytomask-probe-{token}"
         probe.write_text(token, encoding="utf-8")

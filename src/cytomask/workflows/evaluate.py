@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cytomask._version import __version__
 from cytomask.errors import ConfigError
@@ -18,17 +18,18 @@ from cytomask.evaluation.coco_settings import CocoSettings
 from cytomask.evaluation.confidence import Bootstrap
 from cytomask.evaluation.image_scores import Pair
 from cytomask.evaluation.matching import THRESHOLDS
-from cytomask.evaluation.metrics import Evaluation, evaluate_pairs
-from cytomask.evaluation.pairs import image_size
+from cytomask.evaluation.metrics import Evaluation, ScoredPair, all_thresholds, evaluate_scored
 from cytomask.evaluation.summary import plain
 from cytomask.evaluation.worst import N_WORST
 from cytomask.output import output_folder, replacing
-from cytomask.progress import track, warn
-from cytomask.workflows.evaluation_inputs import Inputs, check_sizes, find_inputs, told_name
+from cytomask.progress import warn
+from cytomask.workflows.evaluation_inputs import Inputs, find_inputs
+from cytomask.workflows.evaluation_pairs import PREDICTION, Compared, Comparison, Sources, name_of
+
+if TYPE_CHECKING:
+    from cytomask.workflows.cluster import Cluster
 
 METRICS_NAME, TABLE_NAME, PAGE_NAME = "metrics.json", "per_image.csv", "evaluation.html"
-#: What the prediction is called beside the annotators.
-PREDICTION = "prediction"
 
 
 def evaluate_predictions(
@@ -48,6 +49,7 @@ def evaluate_predictions(
     max_images: int | None = None,
     notices: Sequence[str] = (),
     page: bool = True,
+    cluster: Cluster | None = None,
 ) -> Evaluation:
     """Compare predicted with true objects, image by image.
 
@@ -87,6 +89,8 @@ def evaluate_predictions(
         What the reader must know besides what is found here; it comes first among ``notices``.
     page
         Whether to write ``evaluation.html``: all of it to look at, with pictures of what went wrong.
+    cluster
+        Processes, here or on many machines, that compare the images; the figures are the same, to the last bit.
 
     Returns
     -------
@@ -103,19 +107,26 @@ def evaluate_predictions(
         If a split is asked for where there is no data set, or a column or a setting does not exist.
     OutputError
         If the results cannot be written.
+    ClusterError
+        If the processes are not there, do not see the files, or have other versions.
     """
     inputs = find_inputs(predictions, truth, split, annotators, max_images)
     folder = None if out is None else output_folder(out)
-    bootstrap = bootstrap or Bootstrap()
-    pairs: Iterable[Pair] = track(inputs.read(), "evaluating", total=len(inputs.pairs))
-    agreement = None
-    if inputs.annotators:
-        name = _name_of(truth, inputs.annotators)
-        agreement = Agreement(PREDICTION, [name, *inputs.annotators], tolerance)
-        pairs = _with_annotators(pairs, inputs, agreement, name)
-    found = evaluate_pairs(
-        pairs, class_names=inputs.class_names, thresholds=thresholds, bootstrap=bootstrap, coco=coco,
-        tolerance=tolerance, group_by=group_by, n_worst=n_worst, n_best=n_best,
+    bootstrap, coco, thresholds = bootstrap or Bootstrap(), coco or CocoSettings(), all_thresholds(thresholds)
+    names: tuple[str, ...] = (name_of(truth, inputs.annotators), *inputs.annotators) if inputs.annotators else ()
+    agreement = Agreement(PREDICTION, names, tolerance) if names else None
+    comparison = Comparison(inputs, thresholds, tolerance, coco, names)
+    if cluster is None:
+        compared: Iterable[tuple[Pair, Compared]] = comparison.here()
+    else:
+        # Dask is an extra.
+        from cytomask.workflows.cluster_evaluate import compare_on_cluster
+
+        sources = Sources.whole(predictions, truth, split, annotators, max_images)
+        compared = compare_on_cluster(cluster, comparison, sources, folder)
+    found = evaluate_scored(
+        _gather(compared, inputs, agreement), class_names=inputs.class_names, thresholds=thresholds,
+        bootstrap=bootstrap, coco=coco, tolerance=tolerance, group_by=group_by, n_worst=n_worst, n_best=n_best,
     )  # fmt: skip
     found.metrics["notices"] = [*notices, *inputs.oddities(), *found.metrics["notices"]]
     for notice in found.metrics["notices"]:
@@ -155,29 +166,15 @@ def read_thresholds(text: str) -> tuple[float, ...]:
     return values
 
 
-def _name_of(truth: str | Path, others: Iterable[str]) -> str:
-    name = Path(truth).stem
-    return name if name not in {*others, PREDICTION} else str(truth)
-
-
-def _with_annotators(pairs: Iterable[Pair], inputs: Inputs, agreement: Agreement, name: str) -> Iterator[Pair]:
-    """Compare the annotators of each image on the way, so that no image is read twice."""
-    true = {image: entry for image, _, entry in inputs.pairs}
-    for pair in pairs:
-        sides = {PREDICTION: pair.prediction, name: pair.truth}
-        crowds = {name: pair.crowd}
-        for annotator, entries in inputs.annotators.items():
-            if pair.name in entries:
-                entry = entries[pair.name]
-                read = entry.read()
-                reference = true[pair.name]
-                check_sizes(
-                    (f"annotator {told_name(entry, pair.name)}", entry.place, image_size(read.objects)),
-                    (f"truth {told_name(reference, pair.name)}", reference.place, image_size(pair.truth)),
-                )
-                sides[annotator], crowds[annotator] = read.objects, read.crowd
-        agreement.add(pair.name, sides, crowds)
-        yield pair
+def _gather(
+    compared: Iterable[tuple[Pair, Compared]], inputs: Inputs, agreement: Agreement | None
+) -> Iterator[tuple[Pair, ScoredPair]]:
+    """Hand on what was counted on each image, and keep what else was found."""
+    for index, (pair, one) in enumerate(compared):
+        inputs.note(index, one.odd)
+        if agreement is not None and one.agreement is not None:
+            agreement.extend(one.agreement)
+        yield pair, one.scored
 
 
 def _write(folder: Path, found: Evaluation, page: bool) -> None:

@@ -21,6 +21,8 @@ from cytomask.workflows.evaluation_sides import UNNAMED, Entry, Read, Side, is_o
 
 #: So many files are listed in an error.
 LISTED = 10
+#: Kind and words of each fault of a pair's label images, by side: ``prediction`` or ``truth``.
+Odd = dict[str, list[tuple[str, str]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,39 +60,57 @@ class Inputs:
         LabelError
             If a file is no label image, or prediction and truth differ in size; both files are named.
         """
-        for name, predicted, true in self.pairs:
-            prediction, truth = predicted.read(), true.read()
-            if len(self.class_names) > 1:
-                prediction = _numbered(prediction, self.prediction_classes, self.class_names)
-                truth = _numbered(truth, self.truth_classes, self.class_names)
-            check_sizes(
-                (f"prediction {told_name(predicted, name)}", predicted.place, image_size(prediction.objects)),
-                (f"truth {told_name(true, name)}", true.place, image_size(truth.objects)),
-            )
-            for what, entry, side in (("prediction", predicted, prediction), ("truth", true, truth)):
-                self._look_at(what, entry, side)
-            yield Pair(
-                name,
-                truth.objects,
-                prediction.objects,
-                dict(true.group),
-                prediction.scored,
-                prediction.scored is not None,
-                truth.crowd,
-                true.find_image(),
-            )
+        for index in range(len(self.pairs)):
+            pair, odd = self.read_one(index)
+            self.note(index, odd)
+            yield pair
 
-    def _look_at(self, what: str, entry: Entry, side: Read) -> None:
+    def read_one(self, index: int) -> tuple[Pair, Odd]:
+        """Read one pair, and say what is odd about its label images.
+
+        Raises
+        ------
+        LabelError
+            As :meth:`read`.
+        """
+        name, predicted, true = self.pairs[index]
+        prediction, truth = predicted.read(), true.read()
+        if len(self.class_names) > 1:
+            prediction = _numbered(prediction, self.prediction_classes, self.class_names)
+            truth = _numbered(truth, self.truth_classes, self.class_names)
+        check_sizes(
+            (f"prediction {told_name(predicted, name)}", predicted.place, image_size(prediction.objects)),
+            (f"truth {told_name(true, name)}", true.place, image_size(truth.objects)),
+        )
+        odd = {
+            what: [(fault.kind, fault.message) for fault in label_faults(side.objects)]
+            for what, side in (("prediction", prediction), ("truth", truth))
+            if isinstance(side.objects, np.ndarray)
+        }
+        pair = Pair(
+            name,
+            truth.objects,
+            prediction.objects,
+            dict(true.group),
+            prediction.scored,
+            prediction.scored is not None,
+            truth.crowd,
+            true.find_image(),
+        )
+        return pair, odd
+
+    def note(self, index: int, odd: Odd) -> None:
         """Remember what is odd about a label image: an image or a mask in its place gives figures, but of nothing."""
-        if not isinstance(side.objects, np.ndarray):
-            return
-        for fault in label_faults(side.objects):
-            meant = {
-                "binary-labels": "so that it counts as one object; every object needs a number of its own",
-                "smeared-labels": "as in an image, or in a picture of labels",
-                "constant-labels": "so that the image is one object",
-            }[fault.kind]
-            self._odd.setdefault(f"{what} {fault.kind}", []).append(f"{what} {entry.place}: {fault.message}, {meant}")
+        _, predicted, true = self.pairs[index]
+        for what, faults in odd.items():
+            place = (predicted if what == "prediction" else true).place
+            for kind, message in faults:
+                meant = {
+                    "binary-labels": "so that it counts as one object; every object needs a number of its own",
+                    "smeared-labels": "as in an image, or in a picture of labels",
+                    "constant-labels": "so that the image is one object",
+                }[kind]
+                self._odd.setdefault(f"{what} {kind}", []).append(f"{what} {place}: {message}, {meant}")
 
 
 def find_inputs(
