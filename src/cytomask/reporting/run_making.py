@@ -95,7 +95,7 @@ def _image_sizes(known: Mapping[str, Any]) -> str | None:
     sizes = known.get("image_sizes") or {}
     if not sizes:
         return None
-    low, middle, high = (sizes.get(word) for word in ("smallest", "middle", "largest"))
+    low, middle, high = (sizes[word] for word in ("smallest", "middle", "largest"))
     if low == high:
         return f"{low[0]} × {low[1]} px (height × width)"
     return f"{low[0]} × {low[1]} to {high[0]} × {high[1]} px, mostly {middle[0]} × {middle[1]}"

@@ -8,7 +8,7 @@ from typing import Any
 from cytomask.reporting.evaluation_words import FOUND, interval_of, look_up, trust
 from cytomask.reporting.markup import Html, element, join
 from cytomask.reporting.page import counted
-from cytomask.reporting.parts_svg import percent, shares_of_hundred
+from cytomask.reporting.parts_svg import percent
 from cytomask.reporting.run_facts import RunFacts
 
 #: From these differences on, of F1 between a group and all images, of scores between validation and test, of the recall
@@ -27,7 +27,8 @@ def heading(facts: RunFacts) -> str:
         return facts.title
     at = look_up(facts.metrics, "matching", "pooled", FOUND) or {}
     if at.get("n_true") and at.get("recall"):
-        found = shares_of_hundred([at["recall"], 1 - at["recall"]])[0]
+        # All and none are said only where it is all or none.
+        found = 100 if at["recall"] == 1 else min(99, max(1, round(100 * at["recall"])))
         return f"{facts.name} finds {found} of 100 {facts.things}"
     if facts.metrics is not None and at.get("n_true"):
         return f"{facts.name} finds none of the {facts.things}"

@@ -80,10 +80,7 @@ class MeasuredSides:
                 continue
             classes = {}
             for one in dict.fromkeys([*tables["true"]["class"], *tables["predicted"]["class"]]):
-                of_class = {
-                    side: _known(values[side][tables[side]["class"] == one])
-                    for side in _SIDES  # type: ignore[index]
-                }
+                of_class = {side: _known(values[side][tables[side]["class"] == one]) for side in _SIDES}
                 if any(len(v) for v in of_class.values()):
                     classes[str(one)] = _histograms(of_class, logarithmic)
             if classes:

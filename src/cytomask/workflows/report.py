@@ -180,7 +180,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     for row in rows:
         for column in numeric:
             value = row[column]
-            row[column] = (int(value) if value.lstrip("-").isdigit() else float(value)) if value else None  # type: ignore[assignment]
+            row[column] = (int(value) if value.lstrip("-").isdigit() else float(value)) if value else None
     return rows
 
 

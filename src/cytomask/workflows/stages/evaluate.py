@@ -147,7 +147,8 @@ def _evaluate(run: RunFolder, experiment: Experiment, split: str, notices: Seque
         tolerance=settings.tolerance,
         group_by=settings.group_by,
         n_worst=max(N_WORST, experiment.report.pictures),
-        n_best=experiment.report.pictures,
+        # Of few images the best may be among the worst, and then others take their place.
+        n_best=2 * experiment.report.pictures,
         max_images=settings.max_images,
         notices=notices,
     )
@@ -173,6 +174,7 @@ def _drawn(folder: Path, group: str, images: Sequence[WorstImage]) -> list[Stage
     pictures = []
     for number, picture in enumerate(make_pictures(images), start=1):
         stem, drawn = f"{group}_{number:02d}", layered(picture, PICTURE_SIDE)
+        height, width = drawn.ground.shape[0], drawn.ground.shape[1]
         layers = tuple(
             (key, title, write_bytes(folder, f"{stem}_{key}.png", encode_layer(codes, LAYER_PALETTE)))
             for key, title, codes in drawn.layers
@@ -184,7 +186,7 @@ def _drawn(folder: Path, group: str, images: Sequence[WorstImage]) -> list[Stage
             caption = f"shown: y {y0:,} to {y1:,}, x {x0:,} to {x1:,}"
         pictures.append(
             StagePicture(
-                picture.name, group, write_photo(folder, stem, drawn.flat()), *drawn.ground.shape[:2], caption,
+                picture.name, group, write_photo(folder, stem, drawn.flat()), height, width, caption,
                 write_photo(folder, f"{stem}_image", drawn.ground), layers, dict(picture.figures), counts,
             )
         )  # fmt: skip

@@ -122,7 +122,7 @@ def _side_by_side(folder: Path, stem: str, pair: Pair, settings: VisualiseSectio
     )
     caption = f"image, {len(found):,} predicted objects, {len(truth):,} true objects"
     return StagePicture(
-        pair.name, "chosen", write_photo(folder, stem, picture), *picture.shape[:2], caption,
+        pair.name, "chosen", write_photo(folder, stem, picture), picture.shape[0], picture.shape[1], caption,
         counts={"true": len(truth), "predicted": len(found)},
     )  # fmt: skip
 
