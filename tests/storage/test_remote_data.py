@@ -139,6 +139,7 @@ def test_the_commands(bucket: str, tmp_path: Path, capfd: pytest.CaptureFixture[
     assert run(["predict", "nuclei", f"{bucket}/set/images/test_d.tif", "-o", str(out), "--save", "labels"]) == 0
     assert [p.name for p in out.glob("*_labels.tif")] == ["test_d_labels.tif"]
     assert run(["evaluate", str(out), f"{bucket}/set", "--split", "test", "--out", str(tmp_path / "e")]) == 0
+    assert run(["convert", f"{bucket}/coco/train.json", str(tmp_path / "x.xml"), "--to", "cvat"]) == 0
     assert run(["check", "s3://nowhere/set"]) == 2
     assert "cytomask" not in capfd.readouterr().err.partition("error:")[0]
 

@@ -193,7 +193,8 @@ def _remove_old(place: Path, known: _Known, files: Iterable[str]) -> None:
     """Remove what was fetched once and is no longer there."""
     still = set(files)
     for name in known.files:
-        if name not in still:
+        # The address may have been a file's, too: that one has no name in the folder.
+        if name and name not in still:
             with suppress(OSError):
                 (place / check_name(name, place)).unlink(missing_ok=True)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from cytomask.data.annotated import usual_annotations
 from cytomask.data.dataset import Dataset, open_dataset
 from cytomask.data.dataset_config import CONFIG_NAMES
+from cytomask.data.remote_data import local_data
 from cytomask.data.sample import Sample, read_layers
 from cytomask.errors import ConfigError, DataError, OutputError
 from cytomask.formats.annotations.annotation import Annotation, AnnotationSet
@@ -121,7 +122,7 @@ def convert_annotations(
     >>> convert_annotations(place / "labels", place / "all.json").objects
     2
     """
-    source, target = Path(source), Path(target)
+    source, target = local_data(source), Path(target)
     to = find_format(to_format, "--to") if to_format is not None else _format_of_target(target)
     _check_target(source, target, to, overwrite)
     annotations, title = _open(source, from_format, images, split, truth)
