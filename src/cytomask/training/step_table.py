@@ -25,7 +25,7 @@ class StepTable(pl.Callback):
 
     Columns: ``step`` (how many were done, from 1), ``epoch`` (from 0), ``learning_rate`` (where it differs between
     parts also ``learning_rate_first_layers``), ``train/NAME`` for each loss and ``train/loss`` for their sum (means
-    over the steps since the row before, of the main process's batches), ``seconds_per_step`` and, as a part of it,
+    over the steps since the row before, of whole batches), ``seconds_per_step`` and, as a part of it,
     ``seconds_waiting`` for data (without validations), ``memory_mb`` (the peak that CUDA allocated so far, else what
     the process holds now).
 

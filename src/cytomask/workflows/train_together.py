@@ -77,8 +77,8 @@ class Team:
         if self.place.processes == 1 or self.meeting is not None:
             yield
             return
-        own = dict(os.environ)
-        os.environ.update(_on_this_machine())
+        variables = _on_this_machine()
+        os.environ.update(variables)
         self._papers = Path(tempfile.mkdtemp(prefix="cytomask-"))
         try:
             self._store = torch.distributed.TCPStore(HERE, 0, is_master=True, wait_for_workers=False, timeout=PATIENCE)
@@ -100,8 +100,8 @@ class Team:
                 process.stdin.close()
             self._started, self._store = [], None
             shutil.rmtree(self._papers, ignore_errors=True)
-            os.environ.clear()
-            os.environ.update(own)
+            for name in variables:
+                os.environ.pop(name, None)
 
     @contextmanager
     def met(self) -> Iterator[Place]:
@@ -228,4 +228,5 @@ def is_lost(error: BaseException) -> bool:
 def _on_this_machine() -> dict[str, str]:
     """Variables by which processes of one machine find each other, whatever it is called in its network."""
     device = next((name for name in ("lo", "lo0") if Path("/sys/class/net", name).exists()), None)
-    return {} if device is None else {"GLOO_SOCKET_IFNAME": device}
+    known = device is None or "GLOO_SOCKET_IFNAME" in os.environ
+    return {} if known else {"GLOO_SOCKET_IFNAME": str(device)}
