@@ -25,6 +25,7 @@ from cytomask.cli import (
     models,
     predict,
     preview_augmentation,
+    report,
     subimages,
     train,
     tune,
@@ -79,6 +80,7 @@ app.command("tune")(tune.tune)
 app.command("evaluate")(evaluate.evaluate)
 app.command("measure")(measure.measure)
 app.command("compare")(compare.compare)
+app.command("report")(report.report)
 app.command("convert")(convert.convert)
 app.command("preview-augmentation")(preview_augmentation.preview_augmentation)
 app.command("subimages")(subimages.subimages)

@@ -197,7 +197,7 @@ def _upright(
         factors = (1,) if bounds[1] - bounds[0] > 3 else (1, 2, 5) if bounds[1] - bounds[0] > 0.7 else range(1, 10)
         powers = range(math.floor(bounds[0]), math.ceil(bounds[1]) + 1)
         marks = [f * 10.0**p for p in powers for f in factors if bounds[0] <= math.log10(f * 10.0**p) <= bounds[1]]
-        return bounds, [(mark, _short(mark)) for mark in marks]
+        return bounds, [(mark, _mark(mark)) for mark in marks]
     if from_zero and low >= 0:
         low = 0.0
     if high == low:
@@ -207,7 +207,7 @@ def _upright(
     high = math.ceil(high / step_size - 1e-9) * step_size
     if low != 0:
         low = math.floor(low / step_size + 1e-9) * step_size
-    return (low, high), [(tick, _short(tick)) for tick in _ticks(low, high)]
+    return (low, high), [(tick, _mark(tick)) for tick in _ticks(low, high)]
 
 
 def _frame(
@@ -270,6 +270,20 @@ def _told(
             )
         )
     return strips
+
+
+def _mark(value: float) -> str:
+    """A number at the upright axis, for which there is little room.
+
+    Examples
+    --------
+    >>> _mark(0.0015), _mark(0.02), _mark(2500)
+    ('1.5e-3', '0.02', '2,500')
+    """
+    if 0 < abs(value) < 0.01:
+        mantissa, _, power = f"{value:.1e}".partition("e")
+        return f"{mantissa.removesuffix('.0')}e{int(power)}"
+    return _short(value)
 
 
 def _whole(step: float) -> str:

@@ -21,15 +21,14 @@ from cytomask.reporting.markup import Html, element, join
 from cytomask.reporting.page import Section, counted, listed, tile, write_page
 from cytomask.reporting.page_tables import Cell, Column, number_cell, table
 
+#: Which section a chart stands in: its name, title and lead.
+_LOSS = ("loss", "Loss", "Thin lines are what was recorded; bold ones are their running mean.")
+_QUALITY = ("quality", "How good the model was", "On images that it does not learn from.")
+_COSTS = ("costs", "Learning rate, time and memory", None)
 _SECTIONS = {
-    "loss": ("loss", "Loss", "Thin lines are what was recorded; bold ones are their running mean."),
-    "terms": ("terms", "Terms of the loss", None),
-    "validation": ("validation", "Validation", "How good the model was on images that it does not learn from."),
-    "precision": ("precision", "Average precision", "COCO's figures in percent, after each evaluation."),
-    "learning-rate": ("schedule", "Learning rate", None),
-    "time": ("costs", "Time and memory", None),
-    "memory": ("costs", "Time and memory", None),
-}
+    "loss": _LOSS, "terms": _LOSS, "validation": _QUALITY, "precision": _QUALITY,
+    "learning-rate": _COSTS, "time": _COSTS, "memory": _COSTS,
+}  # fmt: skip
 #: Bars by class stand in one chart up to so many.
 _MOST_BARS = 12
 
@@ -146,7 +145,7 @@ def _sections(charts: Sequence[Chart]) -> list[Section]:
         name, title, lead = _SECTIONS[chart.name]
         found.setdefault(name, (title, lead, []))[2].append(element("div", chart.drawing, class_="card"))
     return [
-        Section(name, title, element("div", *cards, class_="columns"), lead)
+        Section(name, title, element("div", *cards, class_="columns pair"), lead)
         for name, (title, lead, cards) in found.items()
     ]
 
@@ -173,7 +172,7 @@ def _by_class(log: TrainingLog) -> list[Section]:
         cards.append(element("div", _class_table(tables, task), class_="card"))
     if not cards:
         return []
-    return [Section("classes", "Classes", element("div", *cards, class_="columns"), "Average precision of each class.")]
+    return [Section("classes", "Classes", element("div", *cards, class_="columns pair"), "Average precision of each class.")]
 
 
 def _class_table(tables: Sequence[ApTable], task: str) -> Html:
