@@ -313,7 +313,7 @@ def _start(place: Path, *arguments: str) -> subprocess.Popen:
 
 
 def _wait_for(reached: Callable[[], bool], process: subprocess.Popen) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 600
     while not reached():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < until
@@ -324,7 +324,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(place: Path) -> None:
     whole, broken = RunFolder(place / "runs" / "blobs"), RunFolder(place / "runs" / "broken")
     process = _start(place, "--out", str(broken.path), "--stage", "prepare", "--stage", "train")
     try:
-        _wait_for((broken.train / "metrics.csv").is_file, process)
+        _wait_for((broken.train / "checkpoints" / "last.ckpt").is_file, process)
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=60)
     finally:
