@@ -177,6 +177,22 @@ def test_everything_that_a_run_left_is_told(tmp_path: Path, good: dict[str, obje
     assert [c.text for c in section(page, "images").all("th") if c.attributes.get("scope") == "row"] == ["astain", "b"]
 
 
+@pytest.mark.parametrize(("split", "words"), [("val", "chosen and tuned, it finds"), ("train", "trained it finds")])
+def test_figures_that_are_too_good_come_after_the_warning(
+    split: str, words: str, tmp_path: Path, good: dict[str, object]
+) -> None:
+    metrics = {**good, "split": split, "notices": ["OPTIMISTIC: not a test", "one more thing"]}
+    write_run_page(tmp_path / "page.html", RunFacts("spots", tmp_path, metrics=metrics))
+    page = read_page(tmp_path / "page.html")
+    assert words in page.one("p", "lead").text
+    box = page.one("div", "verdict")
+    assert "error" in box.classes
+    assert "Not a test." in box.text
+    assert "One more thing." in box.text
+    nodes = page.walk()
+    assert nodes.index(box) < nodes.index(page.all("div", "tile")[0])
+
+
 @pytest.mark.parametrize("nasty", NASTY)
 def test_no_text_of_a_run_becomes_markup(nasty: str, tmp_path: Path, good: dict[str, object]) -> None:
     folder = run_folder(tmp_path / "run", good, nasty.encode("utf-8", "replace").decode())

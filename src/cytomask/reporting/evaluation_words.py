@@ -113,7 +113,7 @@ FIGURES = (
     Figure(
         ("integrated_ap", "overall"),
         "Threshold-integrated precision",
-        "Precision, added up over the recall that is lost while ever better outlines are asked for. Some pipelines call "
+        "Precision, added up over the recall that is lost while ever better outlines are asked for. Some programs call "
         "it mAP; it is not COCO's AP.",
     ),
     Figure(("coco", "segm", "AP"), "COCO AP, masks", "COCO's average precision over IoU 0.50 to 0.95, by the scores."),

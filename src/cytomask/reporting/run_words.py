@@ -61,7 +61,10 @@ def _quality(facts: RunFacts) -> Html | None:
     at = look_up(metrics, "matching", "pooled", FOUND) or {}
     if metrics is None or not at.get("n_true"):
         return None
-    seen = "of the validation split, which chose the model," if facts.optimistic else "that it has never seen"
+    seen = "that it has never seen"
+    if facts.optimistic:
+        trained_on = look_up(facts.experiment, "data", "train") or "train"
+        seen = "on which it was trained" if metrics.get("split") == trained_on else "on which it was chosen and tuned,"
     where = f"On {counted(metrics.get('n_images', 0), 'image')} {seen} it finds "
     parts: list[object] = [where, element("strong", f"{percent(at['recall'])} of the {facts.things}")]
     if bounds := interval_of(metrics, ("matching", "pooled", FOUND, "recall")):
