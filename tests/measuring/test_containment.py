@@ -83,6 +83,23 @@ def test_organelles_that_are_cut_out_of_a_label_image() -> None:
     ]
 
 
+def test_a_ring_holds_what_lies_in_it_only_where_no_cell_does() -> None:
+    labels = np.ones((30, 30), int)
+    labels[2:28, 2:28] = 0
+    labels[6:20, 6:20] = 2
+    spot = np.zeros((30, 30), int)
+    spot[8:10, 8:10], spot[24:26, 24:26] = 3, 4
+    crops = [labels == 1, labels == 2, spot == 3, spot == 4]
+    objects = Instances.from_crops((30, 30), crops, [(0, 0)] * 4, classes=[1, 1, 2, 2], class_names=CLASSES)
+    found = containment(objects)
+    assert found[["id", "parent_id", "ambiguous"]].to_numpy().tolist() == [[3, 2, ""], [4, 1, ""]]
+    # Cut out of both, the innermost of the two holds it.
+    labels[8:10, 8:10] = 0
+    crops = [labels == 1, labels == 2, spot == 3]
+    objects = Instances.from_crops((30, 30), crops, [(0, 0)] * 3, classes=[1, 1, 2], class_names=CLASSES)
+    assert containment(objects)[["parent_id", "ambiguous"]].to_numpy().tolist() == [[2, "several"]]
+
+
 @settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1))
 def test_holes_are_filled_as_scipy_does(seed: int) -> None:

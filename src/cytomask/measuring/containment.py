@@ -80,9 +80,10 @@ def _filled(windows: np.ndarray, bits: np.ndarray, offsets: np.ndarray) -> np.nd
 def containment(instances: Instances, scale: Scale | None = None, *, share: float = SHARE) -> pd.DataFrame:
     """Find the objects of other classes that every object lies in.
 
-    Holes of the holding object are filled first: where a label image has cells and their organelles, the organelles are
-    holes of the cells. An object can be held by one that is larger; of objects as large as each other, by one of a
-    class of larger objects. Of several objects of a class that hold it, the one with the largest share is the parent.
+    Holes of an object are part of it where no other object of its class holds the child by its own pixels: in a label
+    image of cells and their organelles, the organelles are holes of the cells. An object can be held by one that is
+    larger; of objects as large as each other, by one of a class of larger objects. Of several objects of a class that
+    hold it, the one with the largest share is the parent, and of equal shares the smallest.
 
     Parameters
     ----------
@@ -136,19 +137,28 @@ def containment(instances: Instances, scale: Scale | None = None, *, share: floa
     )
     kept = (classes[child] != classes[parent]) & larger
     child, parent, pixels = child[kept], parent[kept], pixels[kept]
-    part = pixels / areas[child]
-    # The largest share of each parent class first.
-    order = np.lexsort((parent, -part, classes[parent], child))
-    child, parent, pixels, part = (values[order] for values in (child, parent, pixels, part))
-    first = np.ones(len(child), bool)
-    first[1:] = (child[1:] != child[:-1]) | (classes[parent[1:]] != classes[parent[:-1]])
-    group = np.cumsum(first) - 1
-    holding = np.bincount(group, weights=part >= share, minlength=first.sum())
-    together = np.bincount(group, weights=part, minlength=first.sum())
-    child, parent, pixels, part = (values[first] for values in (child, parent, pixels, part))
-    held, straddling = holding > 0, (holding == 0) & (together >= share) & (np.bincount(group) > 1)
-    told = held | straddling
-    child, parent, pixels, part, holding, held = (v[told] for v in (child, parent, pixels, part, holding, held))
+    real_pixels = _of_pairs(intersections(instances, instances), child, parent, len(areas))
+    group = np.unique(child * (classes.max(initial=0) + 1) + classes[parent], return_inverse=True)[1]
+    n_groups = int(group.max(initial=-1)) + 1
+    # Holes count where no object of the class holds the child by its own pixels only: a ring is no cell of all inside.
+    truly = np.bincount(group, weights=real_pixels / areas[child] >= share, minlength=n_groups) > 0
+    counted = np.where(truly[group], real_pixels, pixels)
+    part = counted / areas[child]
+    # The largest share of each parent class first; of equal ones the smallest parent, which is the innermost.
+    order = np.lexsort((parent, whole_areas[parent], -part, group))
+    child, parent, pixels, counted, part, group = (
+        values[order] for values in (child, parent, pixels, counted, part, group)
+    )
+    holding = np.bincount(group, weights=part >= share, minlength=n_groups)
+    together = np.bincount(group, weights=part, minlength=n_groups)
+    members = np.bincount(group, minlength=n_groups)
+    first = np.unique(group, return_index=True)[1]
+    child, parent, pixels, counted, part = (values[first] for values in (child, parent, pixels, counted, part))
+    held, straddling = holding > 0, (holding == 0) & (together >= share) & (members > 1)
+    told = np.flatnonzero(held | straddling)
+    told = told[np.lexsort((classes[parent[told]], child[told]))]
+    child, parent, pixels, counted, part = (values[told] for values in (child, parent, pixels, counted, part))
+    holding, held = holding[told], held[told]
 
     distance = np.full(len(child), np.nan)
     inner, outer = outlines(instances), outlines(whole, open_rim=True)
@@ -162,11 +172,22 @@ def containment(instances: Instances, scale: Scale | None = None, *, share: floa
         "id": instances.ids[child].astype(np.int64), "class": names.iloc[child].array,
         "parent_id": np.where(held, instances.ids[parent], 0).astype(np.int64),
         "parent_class": names.iloc[parent].array, "share_inside": part,
-        f"edge_distance_{scale.unit}": distance, "inside_px": pixels, "area_px": areas[child],
+        f"edge_distance_{scale.unit}": distance, "inside_px": counted, "area_px": areas[child],
         "parent_area_px": np.where(held, whole_areas[parent], 0),
         "ambiguous": pd.Series(np.where(~held, STRADDLES, np.where(holding > 1, SEVERAL, "")), dtype="string").array,
     }  # fmt: skip
     return pd.DataFrame(columns)
+
+
+def _of_pairs(
+    pairs: tuple[np.ndarray, np.ndarray, np.ndarray], child: np.ndarray, parent: np.ndarray, n: int
+) -> np.ndarray:
+    """The pixels that pairs share; 0 for those that share none."""
+    if not len(pairs[0]):
+        return np.zeros(len(child), np.int64)
+    keys, wanted = pairs[0] * n + pairs[1], child * n + parent
+    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[place] == wanted, pairs[2][place], 0)
 
 
 def _mean_by_class(areas: np.ndarray, classes: np.ndarray) -> np.ndarray:
