@@ -93,7 +93,9 @@ def write_run(folder: Path, *, epochs: int = 12, per_epoch: int = 50, seed: int 
         epoch = (step - 1) // per_epoch
         rows.append(f"{step},{epoch},{rate:.6g},{a:.6g},{b:.6g},{a + b:.6g},{0.2 + a / 20:.4g},0.02,{800 + step // 5}")
     (folder / "steps.csv").write_text("\n".join(rows) + "\n")
-    rows = ["epoch,step,phase,learning_rate,train/dist,train/loss,train/prob,val/dist,val/loss,val/prob,val/score,seconds"]
+    rows = [
+        "epoch,step,phase,learning_rate,train/dist,train/loss,train/prob,val/dist,val/loss,val/prob,val/score,seconds"
+    ]
     for epoch in range(epochs):
         loss = 2 * math.exp(-epoch / 4) + 0.3
         found = f"{loss / 2:.4g},{loss:.4g},{loss / 2:.4g},{0.8 * (1 - math.exp(-epoch / 4)):.4g}"

@@ -246,7 +246,14 @@ def _chart(
     values = [value for series in members.values() for value in series.values]
     logarithmic = (decades and _is_logarithmic("loss", values)) or (rate and _is_logarithmic("learning-rate", values))
     word = step_word(log)
-    drawing = log_chart(curves, title=title, y_label=y_label, x_label=word, logarithmic=logarithmic, marks=log.restarts)
+    drawing = log_chart(
+        curves,
+        title=title,
+        y_label=y_label,
+        x_label=word,
+        logarithmic=logarithmic,
+        marks=[*log.restarts, *log.phase_starts],
+    )
     return Chart(name, title, drawing)
 
 

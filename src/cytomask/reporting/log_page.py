@@ -172,7 +172,8 @@ def _by_class(log: TrainingLog) -> list[Section]:
         cards.append(element("div", _class_table(tables, task), class_="card"))
     if not cards:
         return []
-    return [Section("classes", "Classes", element("div", *cards, class_="columns pair"), "Average precision of each class.")]
+    body = element("div", *cards, class_="columns pair")
+    return [Section("classes", "Classes", body, "Average precision of each class.")]
 
 
 def _class_table(tables: Sequence[ApTable], task: str) -> Html:
