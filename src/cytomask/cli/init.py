@@ -19,7 +19,7 @@ def init(
         str | None, typer.Option(help="Model family: star, region or dense (default: by the objects' shapes).")
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", "-n", help="Name of the experiment (default: the recipe's or the data's).")
+        str | None, typer.Option("--name", "-n", help="Name of the experiment (default: the data's or the recipe's).")
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file.")] = Path("experiment.yaml"),
     set_: Annotated[

@@ -59,7 +59,7 @@ def begin_experiment(
     family
         Model family; None chooses by the objects' shapes.
     name
-        Of the experiment; None: the recipe's or the data's.
+        Of the experiment; None: the data's or the recipe's.
     out
         The file.
     overrides
@@ -97,7 +97,7 @@ def begin_experiment(
     from cytomask.workflows.init_writing import experiment_text
 
     facts, machine, settings = _settings(data, recipe, family)
-    chosen = _named(name or recipe or Path(str(data)).stem)
+    chosen = _named(name or (Path(str(data)).stem if data is not None else recipe) or "experiment")
     path = [_data_path(data, out.parent)] if data is not None else []
     settings = _in_order([*_identity(chosen, recipe, facts), *path, *settings])
     settings = _with_overrides(settings, overrides)
@@ -146,7 +146,7 @@ def _data_path(data: str | Path, folder: Path) -> Proposal:
     if "://" in text:
         return Proposal(("data", "path"), text)
     path = Path(os.path.relpath(Path(data).resolve(), folder.resolve()))
-    if path.parts.count("..") > 3:
+    if path.parts.count("..") > 2:
         return Proposal(("data", "path"), Path(data).resolve().as_posix())
     return Proposal(("data", "path"), path.as_posix(), "from this file's folder")
 
@@ -160,11 +160,11 @@ def _identity(name: str, recipe: str | None, facts: DataFacts | None) -> list[Pr
     if facts is None:
         return found
     licence = facts.dataset.licence
-    said = "is kept in the model" if licence else "of the data; is kept in the model: fill it in before you share it"
+    said = "is kept in the model" if licence else "of the data; kept in the model: fill it in before you share that"
     if recipe is None or licence:
         found.append(Proposal(("data", "licence"), licence, said))
     elif read_experiment(recipe).data.licence is not None:
-        found.append(Proposal(("data", "licence"), None, f"the recipe's is that of its own data; {said}"))
+        found.append(Proposal(("data", "licence"), None, f"the recipe's is of other data; {said}"))
     return found
 
 
@@ -213,13 +213,14 @@ def _head(out: Path, facts: DataFacts | None) -> list[str]:
     if facts is None:
         return [*lines, f"# Run it with: cytomask run {out.name}"]
     low, median, high = facts.objects
+    counted = f"{low}" if low == high else f"{low} to {high} (median {median:.0f})"
     sizes = facts.sizes
     unit = ""
     if facts.pixel_size is not None:
         unit = f"; a pixel is {facts.pixel_size[0]:.3g} x {facts.pixel_size[1]:.3g} µm"
     lines += [
         f"# {facts.dataset.describe()}",
-        f"# {low} to {high} objects an image (median {median:.0f}); diameters {sizes['diameter_p5']:.0f} to "
+        f"# objects an image: {counted}; diameters {sizes['diameter_p5']:.0f} to "
         f"{sizes['diameter_p95']:.0f} px (5th to 95th percentile, median {sizes['diameter_p50']:.0f} px){unit}.",
         "# What is proposed stands under its reason; what is not said has a default. "
         f"Run it with: cytomask run {out.name}",

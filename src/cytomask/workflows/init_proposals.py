@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cytomask.data.channels import says_nucleus
+from cytomask.data.check.kinds import many
 from cytomask.models.registry import family_class
 from cytomask.workflows.init_facts import DataFacts
 
@@ -148,6 +149,9 @@ def split_proposals(facts: DataFacts) -> list[Proposal]:
     found.append(Proposal(("data", "validation"), validation, said))
     if "test" in rest:
         return [*found, Proposal(("data", "test"), "test", "is seen in the evaluation only")]
+    if not counts.get(validation) or validation == train:
+        said = "only training images are left: their figures tell that training worked, not how well it does on others"
+        return [*found, Proposal(("data", "test"), train, said)]
     said = (
         f"there is no test split: {validation} is scored again, on which weights and thresholds were chosen, so its "
         "figures flatter. Keep some images apart for figures that you publish"
@@ -212,7 +216,7 @@ def _model(facts: DataFacts, machine: Machine, family: str, why: str) -> list[Pr
     found = [Proposal(("model", "family"), family, why)]
     counted = ", ".join(f"{name} {n}" for name, n in facts.class_counts.items())
     rare = [name for name, n in facts.class_counts.items() if n < 20]
-    said = f"objects in the {facts.n_looked} images looked at: {counted}"
+    said = f"objects in {many(facts.n_looked, 'image')}: {counted}"
     if rare and len(facts.classes) > 1:
         said += f". Of {', '.join(rare)} there are too few to learn from: annotate more, or do not trust these figures"
     found.append(Proposal(("model", "classes"), list(facts.classes), said))
@@ -325,7 +329,7 @@ def _training(facts: DataFacts, machine: Machine, family: str, size: int) -> lis
         found.append(Proposal(("training", "accumulate"), accumulate, said))
     return [
         *found,
-        Proposal(("training", "steps_per_epoch"), steps, f"{n} training images: about each part of each once an epoch"),
+        Proposal(("training", "steps_per_epoch"), steps, f"{many(n, 'training image')}: each part about once an epoch"),
         Proposal(("training", "epochs"), 100 if machine.gpu else 40, ""),
         Proposal(
             ("training", "optimiser"), {"name": "adamw", "learning_rate": rate, "gradient_clip": 5.0},

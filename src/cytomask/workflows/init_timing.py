@@ -16,8 +16,8 @@ def seconds_per_step(experiment: Experiment, train: Sequence[Sample]) -> float:
     """Measure one step of the optimiser: patches are drawn, and losses and gradients computed.
 
     The first batch warms up and is not counted; the second is. Without a GPU it is of two patches, and time grows
-    with their number; what other programs take of the processors meanwhile does not count. Weights are random, and nothing is
-    fetched.
+    with their number; what other programs take of the processors meanwhile does not count. Weights are random, and
+    nothing is fetched.
 
     Parameters
     ----------
