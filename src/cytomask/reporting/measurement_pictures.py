@@ -86,18 +86,18 @@ def draw_relations(
     several = len(np.unique(objects.classes)) > 1
     picture = draw_overlay(image, objects, colour_by="class" if several else "object", grey=several, max_side=_SIDE)
     shrink = math.ceil(max(y1 - y0, x1 - x0) / _SIDE)
+    corner = np.array([y0, x0, y0, x0])
     layers = {}
     for title, (ends, first) in lines.items():
         canvas = Pillow.new("L", (picture.shape[1], picture.shape[0]))
         pen = ImageDraw.Draw(canvas)
         width = max(1, round(max(picture.shape) / 500))
-        places = (np.asarray(ends, float).reshape(-1, 4) + 0.5 - np.array([y0, x0, y0, x0])) / shrink
+        places = (np.asarray(ends, float).reshape(-1, 4) + 0.5 - corner) / shrink
         for kind in (False, True):  # the first kind lies on top
-            for y0, x0, y1, x1 in places[np.asarray(first, bool) == kind]:
-                pen.line((x0, y0, x1, y1), fill=1 if kind else 2, width=width)
-        for y0, x0, y1, x1 in places:
-            for y, x in ((y0, x0), (y1, x1)):
-                pen.ellipse((x - width, y - width, x + width, y + width), fill=3)
+            for from_y, from_x, to_y, to_x in places[np.asarray(first, bool) == kind]:
+                pen.line((from_x, from_y, to_x, to_y), fill=1 if kind else 2, width=width)
+        for y, x in places.reshape(-1, 2):
+            pen.ellipse((x - width, y - width, x + width, y + width), fill=3)
         layers[title] = np.asarray(canvas)
     return RelationPicture(name, picture, layers, len(objects), objects.class_names if several else (), note)
 
