@@ -87,6 +87,13 @@ def test_what_the_verdict_rests_on(good: dict[str, object]) -> None:
     assert grade == "error"
     assert said.startswith("<strong>These figures are too good.</strong> Tuned on these.")
     assert "validation agree" not in said
+    grade, said = told(facts(evaluated({"HE": 30, "DAPI": 30})))
+    assert grade == "error"
+    assert said.startswith("<strong>No.</strong> It misses or gets wrong more than it gets right (F1 0.40).")
+    grade, said = told(facts(evaluated({"HE": 40, "DAPI": 40}), 0.0))
+    assert grade == "error"
+    assert said.startswith("<strong>No.</strong> It finds none of the nuclei.")
+    assert "agree" not in said
     grade, said = told(RunFacts("spots", Path()))
     assert "Nothing is known of how good" in said
 

@@ -14,7 +14,7 @@ from cytomask.reporting.page import Section, badge, tile, write_page
 from cytomask.reporting.page_pictures import PictureBudget
 from cytomask.reporting.page_tables import Cell, Column, table
 from cytomask.reporting.run_facts import RunFacts
-from cytomask.reporting.run_words import LABELS, heading, lead, other_notices, verdict
+from cytomask.reporting.run_words import heading, label, lead, other_notices, verdict
 
 #: Bytes of pictures, as they stand in the page: of examples of the data, then also of the best and worst images, then
 #: also of the chosen ones. The page stays below 5 MB.
@@ -96,11 +96,10 @@ def write_run_page(path: str | Path, facts: RunFacts, *, command: str | None = N
 def _top(facts: RunFacts) -> Html:
     grade, said = verdict(facts)
     notices = other_notices(facts.metrics) if facts.metrics is not None else []
-    label = "unknown" if facts.metrics is None else LABELS[grade]
     question = element("h2", "Should one trust it?", class_="question")
     box = element(
         "div",
-        badge(grade, label),
+        badge(grade, label(facts, grade)),
         element("div", *(element("p", sentence) for sentence in (*said, *notices))),
         class_=f"verdict {grade}",
     )

@@ -14,11 +14,13 @@ from cytomask.reporting.run_facts import RunFacts
 #: From these differences on, of F1 between a group and all images, of scores between validation and test, of the recall
 #: of small objects from that of all, and of counts, they are told.
 _WORSE_GROUP, _GAP, _SMALLER, _MISCOUNT = 0.08, 0.05, 0.15, 0.05
+#: Below this F1 a model is of no use by itself: more is wrong or missed than right.
+_USELESS = 0.5
 #: A group of fewer true objects says little.
 _FEW_OBJECTS = 10
 #: The order of what is said of how far to trust the figures.
 _GRADES = ("fine", "note", "warning", "error")
-LABELS = {"fine": "solid", "note": "fair", "warning": "careful", "error": "optimistic"}
+_LABELS = {"fine": "solid", "note": "fair", "warning": "careful"}
 
 
 def heading(facts: RunFacts) -> str:
@@ -66,6 +68,8 @@ def _quality(facts: RunFacts) -> Html | None:
         trained_on = look_up(facts.experiment, "data", "train") or "train"
         seen = "on which it was trained" if metrics.get("split") == trained_on else "on which it was chosen and tuned,"
     where = f"On {counted(metrics.get('n_images', 0), 'image')} {seen} it finds "
+    if not at.get("tp"):
+        return join([where, element("strong", f"none of the {facts.things}"), "."])
     parts: list[object] = [where, element("strong", f"{percent(at['recall'])} of the {facts.things}")]
     if bounds := interval_of(metrics, ("matching", "pooled", FOUND, "recall")):
         parts.append(f" (likely {100 * bounds[0]:.0f} to {100 * bounds[1]:.0f} %)")
@@ -73,6 +77,13 @@ def _quality(facts: RunFacts) -> Html | None:
     if fit := at.get("mean_matched_iou"):
         parts.append(f", and their outlines overlap the annotated ones by {percent(fit)}")
     return join([*parts, "."])
+
+
+def label(facts: RunFacts, grade: str) -> str:
+    """The word beside the verdict."""
+    if facts.metrics is None:
+        return "unknown"
+    return _LABELS.get(grade) or ("optimistic" if facts.optimistic else "no")
 
 
 def verdict(facts: RunFacts) -> tuple[str, list[object]]:
@@ -84,6 +95,9 @@ def verdict(facts: RunFacts) -> tuple[str, list[object]]:
                   element("code", "cytomask predict"), " and ", element("code", "cytomask evaluate"), "."]),
         ]  # fmt: skip
     grade, said = trust(facts.metrics)
+    if (poor := _poor(facts)) is not None:
+        said.insert(0, poor)
+        grade = "error"
     findings = [_validation_gap(facts), *_groups(facts.metrics), _small_ones(facts), _counts(facts)]
     for level, sentence in (found for found in findings if found is not None):
         said.insert(len(said) - 1, sentence)
@@ -91,6 +105,17 @@ def verdict(facts: RunFacts) -> tuple[str, list[object]]:
     if facts.optimistic:
         return "error", [join([element("strong", "These figures are too good."), " ", _loud(facts.metrics)]), *said]
     return grade, said
+
+
+def _poor(facts: RunFacts) -> Html | None:
+    """A clear no where the model is of no use, however well that is known."""
+    at = look_up(facts.metrics, "matching", "pooled", FOUND) or {}
+    if not at.get("n_true") or at["f1"] >= _USELESS:
+        return None
+    if not at["tp"]:
+        return join([element("strong", "No."), f" It finds none of the {facts.things}."])
+    told = f" It misses or gets wrong more than it gets right (F1 {at['f1']:.2f})."
+    return join([element("strong", "No."), told])
 
 
 def _loud(metrics: Mapping[str, Any]) -> str:
@@ -107,7 +132,7 @@ def other_notices(metrics: Mapping[str, Any]) -> list[str]:
 
 def _validation_gap(facts: RunFacts) -> tuple[str, object] | None:
     held, tested = facts.validation_score, look_up(facts.metrics, "mean_accuracy_50_90")
-    if facts.optimistic or held is None or not isinstance(tested, int | float):
+    if facts.optimistic or held is None or not isinstance(tested, int | float) or not tested:
         return None
     scores = f"mean accuracy {held:.3f} on the validation images, {tested:.3f} on the test images"
     if held - tested > _GAP:

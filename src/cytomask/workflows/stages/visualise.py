@@ -108,10 +108,13 @@ def _side_by_side(folder: Path, stem: str, pair: Pair, settings: VisualiseSectio
     def drawn(objects: Instances, scores: bool = True) -> Any:
         # The truth has no scores: where they are asked for, its classes are told.
         own = {"score": None, "class-score": "class"}.get(text or "", text) if not scores else text
-        return draw_overlay(
+        picture = draw_overlay(
             image, objects, colour_by=settings.colour_by, text=own, boxes=settings.boxes, grey=settings.grey,
             max_side=PANEL_SIDE,
         )  # fmt: skip
+        # Small images are enlarged by whole factors: captions need room, and outlines must be seen.
+        factor = max(1, PANEL_SIDE // max(picture.shape[:2]))
+        return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
     picture = side_by_side(
         [
