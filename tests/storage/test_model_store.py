@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -150,6 +151,20 @@ def test_a_damaged_model_is_not_pulled(tmp_path: Path, damage: str) -> None:
     place = store / "nuclei" / "1" / damage
     place.write_bytes(place.read_bytes()[:-5])
     with pytest.raises(DownloadError, match=r"not what it should be|broken"):
+        pull_model(f"{store}/nuclei@1", tmp_path / "got")
+    assert not (tmp_path / "got").exists()
+
+
+def test_a_model_that_does_not_work_is_not_pulled(tmp_path: Path) -> None:
+    """Whole, by its manifest, but never a model that loads."""
+    store = tmp_path / "shared"
+    push_model(BUNDLE, store)
+    folder = store / "nuclei" / "1"
+    (folder / SPEC_NAME).write_text("family: star\n")
+    fields = json.loads((folder / "manifest.json").read_text())
+    fields["files"][SPEC_NAME]["sha256"] = hashlib.sha256((folder / SPEC_NAME).read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(fields))
+    with pytest.raises(BundleError):
         pull_model(f"{store}/nuclei@1", tmp_path / "got")
     assert not (tmp_path / "got").exists()
 

@@ -159,7 +159,15 @@ def test_a_header_that_claims_to_be_huge(tmp_path: Path) -> None:
     info.type, info.size = tarfile.XHDTYPE, 200 * 2**20
     with gzip.open(tmp_path / "x.tar.gz", "wb", compresslevel=1) as file:
         file.write(info.tobuf() + bytes(2**20))
-    refused(tmp_path / "x.tar.gz", "broken")
+    refused(tmp_path / "x.tar.gz", "claims to have 209,715,")
+
+
+def test_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_zip(tmp_path / "x.zip", FILES)
+    monkeypatch.setattr(unpacking, "check_room", lambda _, needed: (_ for _ in ()).throw(OutputError(f"{needed}")))
+    with pytest.raises(OutputError, match="5003"):
+        unpack(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_size_that_lies(tmp_path: Path) -> None:
