@@ -19,7 +19,6 @@ import yaml
 from cytomask.errors import ConfigError, OutputError
 from cytomask.formats.label_images import read_labels, write_labels
 from cytomask.models.bundle import load_bundle, read_spec
-from cytomask.tracking.config import MlflowConfig
 from cytomask.workflows.compare_candidates import find_candidates
 from cytomask.workflows.generated import write_generated_dataset
 from cytomask.workflows.models import find_model
@@ -406,4 +405,8 @@ def test_trackers_hear_of_each_stage_once(place: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(run_module, "track_stage", lambda stage, *_: told.append(stage))
     again("tracking.mlflow={}", "report.title=Tracked")
     assert told == ["report"]
-    assert MlflowConfig().experiment == "cytomask"
+    # The store lies beside the experiment's file, wherever the command was given.
+    monkeypatch.chdir(place.parent)
+    run_experiment("work/experiment.yaml", out="work/runs/blobs", overrides=["tracking.mlflow={}"], stages=["prepare"])
+    saved = yaml.safe_load((place / "runs" / "blobs" / "experiment.yaml").read_text())
+    assert saved["tracking"]["mlflow"]["uri"] == f"sqlite:///{place / 'mlruns.db'}"

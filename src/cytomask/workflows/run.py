@@ -268,6 +268,13 @@ def _resolved(
     experiment = read_experiment(source, overrides)
     if data is not None:
         experiment.data.path = str(data) if "://" in str(data) else str(Path(data).expanduser().resolve())
+    mlflow = experiment.tracking.mlflow
+    if mlflow is not None and Path(source).is_file():
+        from cytomask.tracking.mlflow import store_uri
+
+        # A relative store is meant from the experiment's folder, which stages do not know.
+        settled = mlflow.model_copy(update={"uri": store_uri(mlflow.uri, Path(source).resolve().parent)})
+        experiment.tracking = experiment.tracking.model_copy(update={"mlflow": settled})
     return experiment, Path(out) if out is not None else Path("runs") / experiment.name
 
 
