@@ -24,7 +24,7 @@ from cytomask.instances import Instances
 from cytomask.models.dense.config import DenseConfig
 from cytomask.models.region.config import RegionConfig
 from cytomask.models.star.config import StarConfig
-from cytomask.workflows.experiment import Experiment, recipe_names
+from cytomask.workflows.experiment import Experiment, read_experiment, recipe_names
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -127,11 +127,15 @@ def test_python_examples_import_what_there_is(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=name_of)
-def test_yaml_examples_are_valid(path: Path) -> None:
+def test_yaml_examples_are_valid(path: Path, tmp_path: Path) -> None:
     for language, block in FENCED.findall(path.read_text(encoding="utf-8")):
         if language != "yaml":
             continue
         fields = yaml.safe_load(block)
+        if "extends" in fields:
+            (tmp_path / "example.yaml").write_text(block, encoding="utf-8")
+            read_experiment(tmp_path / "example.yaml")
+            continue
         model = next((m for m in (Experiment, DatasetConfig) if set(fields) <= set(m.model_fields)), None)
         assert model is not None, f"{list(fields)} are settings of no file"
         config = model.model_validate(fields)
