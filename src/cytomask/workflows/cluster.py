@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -215,6 +216,7 @@ class Cluster:
 
         waiting, suspects = deque(range(len(tasks))), deque[int]()
         under_way: dict[Future, int] = {}
+        alone: int | None = None
         looked, n_workers, lonely = -1e9, 1, time.monotonic()
         try:
             while waiting or suspects or under_way:
@@ -232,10 +234,9 @@ class Cluster:
                 while waiting and len(under_way) < IN_FLIGHT * max(1, n_workers):
                     number = waiting.popleft()
                     under_way[self._submit(function, tasks[number], name)] = number
-                alone = not under_way
-                if alone:
-                    number = suspects.popleft()
-                    under_way[self._submit(function, tasks[number], name)] = number
+                if not under_way:
+                    alone = suspects.popleft()
+                    under_way[self._submit(function, tasks[alone], name)] = alone
                 with self.client.as_current(), suppress(TimeoutError):
                     wait(list(under_way), timeout=_LOOK, return_when="FIRST_COMPLETED")
                 for future in [future for future in under_way if future.done()]:
@@ -256,6 +257,15 @@ class Cluster:
     def _address(self) -> str:
         scheduler = self.client.scheduler
         return str(scheduler.address) if scheduler is not None else "the scheduler"
+
+
+def see_anew(folder: Path) -> None:
+    """Look at a folder anew, into which others have written.
+
+    Network file systems remember for up to a minute that a file was not there; a change of one's own makes them ask.
+    """
+    with suppress(OSError), tempfile.NamedTemporaryFile(dir=folder, prefix=".cytomask-"):
+        pass
 
 
 def _result(future: Future) -> Any:
@@ -363,7 +373,8 @@ def _start(distributed: Any, workers: int) -> Cluster:
             n_workers=workers,
             threads_per_worker=max(1, cores // workers),
             processes=True,
-            dashboard_address=None,
+            # A free port, for this machine only: the usual one may be taken.
+            dashboard_address="127.0.0.1:0",
             # An image may need all memory that there is; what is too much, the system says.
             memory_limit=0,
             silence_logs="CRITICAL",

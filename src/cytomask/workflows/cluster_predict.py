@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,11 @@ from typing import Any
 from cytomask.errors import ChannelError, ClusterError, CytomaskError, ImageError, OutputError
 from cytomask.output import output_folder
 from cytomask.progress import repeat, track
-from cytomask.workflows.cluster import Cluster, Killed
+from cytomask.workflows.cluster import Cluster, Killed, see_anew
 from cytomask.workflows.cluster_worker import PATIENCE, Answer, Order, Parts, do_parts, facts, segment
 from cytomask.workflows.models import SHIPPED, find_model
 from cytomask.workflows.predict_giant import FoundObjects, check_pixels, lead_giant
-from cytomask.workflows.predict_giant_steps import Hands
+from cytomask.workflows.predict_giant_steps import SPOOL_NAME, Hands
 from cytomask.workflows.predict_job import ImageTask, JobSettings, done_before, result_of
 from cytomask.workflows.predict_progress import TILES_LOCK, fingerprint, lock_file, marked
 from cytomask.workflows.predict_record import ImageResult, JobFacts
@@ -25,6 +26,8 @@ from cytomask.workflows.predict_record import ImageResult, JobFacts
 _MOST_PARTS = 8
 #: Tasks per worker into which a step is cut, if it has as many parts.
 _TASKS_PER_WORKER = 8
+#: Seconds within which what a worker wrote is seen here.
+_SEEN_WITHIN = 60.0
 
 
 class ClusterJob:
@@ -126,7 +129,7 @@ class ClusterJob:
 
     def _hands(self, order: Order, image: ImageTask) -> Hands:
         """Those of the workers."""
-        work = secrets.token_hex(8)
+        work, spool = secrets.token_hex(8), image.progress(self._folder).folder / SPOOL_NAME
 
         def hands(step: str, parts: Sequence[Any], saying: str = "") -> Iterator[tuple[Any, Any]]:
             size = len(parts) // (_TASKS_PER_WORKER * max(1, len(self._cluster.workers())))
@@ -140,6 +143,7 @@ class ClusterJob:
                     if isinstance(value, CytomaskError):
                         raise value
                     yield from value
+                see_anew(spool)
 
             return track(results(), saying, total=len(parts))
 
@@ -161,6 +165,11 @@ def _open(answer: Answer | Killed, doing: str) -> Answer:
 
 def _result(entry: Mapping[str, Any], task: ImageTask, folder: Path) -> ImageResult:
     result = ImageResult.from_json(entry, task.path, folder)
+    until = time.monotonic() + _SEEN_WITHIN
+    while result is None and time.monotonic() < until:
+        see_anew(folder)
+        result = ImageResult.from_json(entry, task.path, folder)
+        time.sleep(0.5 if result is None else 0)
     if result is None:
         raise OutputError(
             "the results that a worker has written are not seen here", where=folder, found=task.name,

@@ -13,7 +13,8 @@ from typing import Any
 from cytomask.errors import ChannelError, ClusterError, ImageError, OutputError
 from cytomask.prediction.spool import Spool
 from cytomask.progress import Said, listening
-from cytomask.workflows.predict_giant_steps import SPOOL_NAME, GiantWork
+from cytomask.workflows.cluster import see_anew
+from cytomask.workflows.predict_giant_steps import PARTS_NAME, SPOOL_NAME, GiantWork
 from cytomask.workflows.predict_job import ImageTask, Job, JobSettings
 from cytomask.workflows.predict_progress import TILES_LOCK, fingerprint, lock_file
 from cytomask.workflows.predict_record import ImageResult
@@ -106,6 +107,8 @@ def do_parts(task: Parts) -> Answer:
             raise OutputError("another run is working on the same image", where=progress.folder)
         with lock:
             _check_mark(task.order)
+            for folder in (progress.folder, progress.folder / SPOOL_NAME, progress.folder / SPOOL_NAME / PARTS_NAME):
+                see_anew(folder)
             try:
                 return Answer(list(getattr(_work(job, task), task.step)(task.parts)), said)
             except (ImageError, ChannelError) as error:
