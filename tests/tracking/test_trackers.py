@@ -239,3 +239,22 @@ def test_settings_are_flat() -> None:
 def test_the_system_is_told() -> None:
     found = system_information()
     assert {"cytomask", "python", "system", "cpus", "torch"} <= set(found)
+
+
+def test_a_relative_store_is_meant_from_the_file_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cytomask.workflows.experiment import read_experiment
+
+    def uri_of(source: str | Path, *overrides: str) -> str:
+        found = read_experiment(source, overrides).tracking.mlflow
+        assert found is not None
+        return found.uri
+
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "base.yaml").write_text("tracking: {mlflow: {uri: 'sqlite:///store.db'}}\n")
+    (tmp_path / "sub" / "a.yaml").write_text("extends: ../base.yaml\ntracking: {mlflow: {experiment: x}}\n")
+    (tmp_path / "sub" / "b.yaml").write_text("tracking: {mlflow: {experiment: x}}\n")
+    assert Path(uri_of(tmp_path / "sub" / "a.yaml").removeprefix("sqlite:///")).resolve() == tmp_path / "store.db"
+    assert uri_of(tmp_path / "sub" / "b.yaml") == f"sqlite:///{tmp_path}/sub/mlruns.db"
+    monkeypatch.chdir(tmp_path)
+    assert uri_of("nuclei", "tracking.mlflow.experiment=x") == f"sqlite:///{tmp_path}/mlruns.db"
+    assert uri_of(tmp_path / "base.yaml", "tracking.mlflow.uri=https://here") == "https://here"

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cytomask.errors import ConfigError
+from cytomask.tracking.config import MlflowConfig
+from cytomask.tracking.mlflow import store_uri
 from cytomask.workflows.experiment_yaml import Place, Settings, read_value, read_yaml
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -58,7 +60,7 @@ def layered(path: Path, overrides: Sequence[str] = ()) -> Settings:
 
     Tables are merged deeply, lists and plain values replaced. A table of another kind (``family``, ``kind`` or
     ``method`` says another) takes the place of the whole table. A relative ``data.path`` is meant from the folder of
-    the file that says it.
+    the file that says it, and so is a relative store of MLflow.
 
     Parameters
     ----------
@@ -75,6 +77,8 @@ def layered(path: Path, overrides: Sequence[str] = ()) -> Settings:
     settings = _with_base(path, ())
     for override in overrides:
         settings = merged(settings, _override(override, settings.values))
+    # Where nothing is said, MLflow's own store lies beside the experiment's file, or for a recipe in this folder.
+    _anchor_store(settings, Path.cwd() if path.parent == RECIPES else path.parent, MlflowConfig().uri)
     return settings
 
 
@@ -88,6 +92,7 @@ def _with_base(path: Path, chain: tuple[Path, ...]) -> Settings:
         )
     own = read_yaml(path)
     _anchor_data(own, path)
+    _anchor_store(own, path.parent)
     base = own.values.pop(EXTENDS, None)
     where = own.origins.pop((EXTENDS,), str(path))
     if base is None:
@@ -128,6 +133,13 @@ def _anchor_data(settings: Settings, path: Path) -> None:
     data = settings.values.get("data")
     if isinstance(data, dict) and isinstance(data.get("path"), str) and not _REMOTE.match(data["path"]):
         data["path"] = str((path.parent / Path(data["path"]).expanduser()).resolve())
+
+
+def _anchor_store(settings: Settings, folder: Path, default: str | None = None) -> None:
+    tracking = settings.values.get("tracking")
+    mlflow = tracking.get("mlflow") if isinstance(tracking, dict) else None
+    if isinstance(mlflow, dict) and isinstance(uri := mlflow.get("uri", default), str):
+        mlflow["uri"] = store_uri(uri, folder)
 
 
 def merged(base: Settings, over: Settings) -> Settings:

@@ -45,11 +45,10 @@ def track_stage(stage: str, run: RunFolder, experiment: Experiment, settings: Ma
             told = {name: value for name, value in flattened(settings).items() if not name.startswith("tracking.")}
             found = _read(run.data / "data.json")
             trackers.settings({**told, "data.fingerprint": found.get("fingerprint")})
+            trackers.tags({"family": experiment.model.get("family"), "data": found.get("fingerprint")})
         elif stage == "tune":
             trackers.metrics("tune", _numbers(_read(run.tuning)), None)
-            if experiment.tracking.model:
-                for file in sorted(p for p in run.bundle.iterdir() if p.is_file()):
-                    trackers.file(f"bundle/{file.name}", file)
+            trackers.file("bundle", run.bundle)
         elif stage == "evaluate":
             trackers.metrics("evaluate", headline(_read(run.evaluation / "metrics.json")), None)
         elif stage == "report" and run.report.is_file():

@@ -48,8 +48,8 @@ def run_stage(run: RunFolder, experiment: Experiment) -> list[str]:
             trackers = stack.enter_context(open_trackers(experiment.tracking, run.path, experiment.name))
             watch = partial(_watch, trackers)
         result = train_experiment(experiment, out=run.train, resume=begun, watch=watch)
-    if result.interrupted:
-        raise KeyboardInterrupt
+        if result.interrupted:  # within, so that trackers are told
+            raise KeyboardInterrupt
     return result.lines()[:1]
 
 
