@@ -197,7 +197,7 @@ def _devices(device: torch.device, place: Place, config: TrainingConfig) -> dict
     buffers: dict[str, Any] = {_name_of_buffer_option(): False}
     strategy = DDPStrategy(
         # Frozen parts have no gradient, and which they are changes from phase to phase.
-        find_unused_parameters=bool(config.phases),
+        find_unused_parameters=any(phase.freeze for phase in config.phases),
         **buffers,
     )
     return {
