@@ -28,10 +28,10 @@ class FileDigests:
     >>> _ = (folder / "a.txt").write_text("whole")
     >>> digests = FileDigests(folder / "cache.json")
     >>> digests.of(folder / "a.txt")[:8]
-    '7f38bd1b'
+    '5d5766cf'
     >>> digests.save()
     >>> FileDigests(folder / "cache.json").known(folder / "a.txt")[:8]
-    '7f38bd1b'
+    '5d5766cf'
     """
 
     def __init__(self, path: Path) -> None:
