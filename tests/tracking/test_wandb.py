@@ -112,9 +112,6 @@ def test_metrics_with_their_steps(sessions: list[list[Any]]) -> None:
 
 
 def test_pictures_files_and_how_it_ended(sessions: list[list[Any]], folder: Path) -> None:
-    pictures = [row["pictures/evaluate/best"] for row in history_of(sessions[1]) if "pictures/evaluate/best" in row]
-    if pictures and isinstance(pictures[0], dict):
-        assert pictures[0]["_type"] == "image-file"
     assert len(list(folder.glob("wandb/offline-run-*/files/media/images/pictures/evaluate/best*.png"))) == 1
 
     def artifacts(records: list[Any]) -> list[Any]:
