@@ -30,7 +30,7 @@ def read_text_lines(lines: Iterable[str], log: TrainingLog) -> None:
     >>> from pathlib import Path
     >>> log = TrainingLog("a", Path("a"), "detectron2 log")
     >>> read_text_lines([
-    ...     "[01/02 10:00:00 d2.utils.events]:  eta: 1 day, 2:03:04  iter: 19  total_loss: 2.5  lr: 1e-05  max_mem: 99M",
+    ...     "[01/02 10:00:00 d2.utils.events]: eta: 1 day, 2:03:04  iter: 19  total_loss: 2.5  lr: 1e-05  max_mem: 99M",
     ...     "[01/02 10:00:01 d2.evaluation.coco_evaluation]: Evaluation results for segm: ",
     ...     "|   AP   |  APs  |",
     ...     "|:------:|:-----:|",
