@@ -58,7 +58,8 @@ def init(
         from cytomask.workflows.dvc_pipeline import write_pipeline
 
         for written in write_pipeline(path, run or path.parent / "runs" / experiment.name):
-            typer.echo(f"written: {written}")
+            if written != path:
+                typer.echo(f"written: {written}")
     if data is not None:
         typer.echo(f"examine the data: cytomask check {data}")
     typer.echo(f"run it:           cytomask run {path}" + ("" if data else " --data PATH"))

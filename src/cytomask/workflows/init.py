@@ -145,9 +145,10 @@ def _data_path(data: str | Path, folder: Path) -> Proposal:
     text = str(data)
     if "://" in text:
         return Proposal(("data", "path"), text)
-    path = Path(os.path.relpath(Path(data).resolve(), folder.resolve()))
+    # Links stay what they are: data are often linked into a project's folder.
+    path = Path(os.path.relpath(Path(data).absolute(), folder.absolute()))
     if path.parts.count("..") > 2:
-        return Proposal(("data", "path"), Path(data).resolve().as_posix())
+        return Proposal(("data", "path"), Path(os.path.normpath(Path(data).absolute())).as_posix())
     return Proposal(("data", "path"), path.as_posix(), "from this file's folder")
 
 
@@ -164,7 +165,7 @@ def _identity(name: str, recipe: str | None, facts: DataFacts | None) -> list[Pr
     if recipe is None or licence:
         found.append(Proposal(("data", "licence"), licence, said))
     elif read_experiment(recipe).data.licence is not None:
-        found.append(Proposal(("data", "licence"), None, f"the recipe's is of other data; {said}"))
+        found.append(Proposal(("data", "licence"), None, f"the recipe's is of other data: {said.removeprefix('of the data; ')}"))
     return found
 
 
