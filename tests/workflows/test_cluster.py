@@ -21,7 +21,6 @@ import pytest
 import tifffile
 
 pytest.importorskip("distributed")
-import cloudpickle
 
 from cytomask.errors import ClusterError, ConfigError
 from cytomask.workflows import cluster as cluster_module
@@ -37,8 +36,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-# Workers cannot import a test module: its functions travel whole.
-cloudpickle.register_pickle_by_value(sys.modules[__name__])
 OPTIONS: dict[str, Any] = {"device": "cpu", "precision": "float32"}
 
 
@@ -138,31 +135,27 @@ def test_other_versions(two, monkeypatch, tmp_path):
         two.check(tmp_path)
 
 
-def _die_over(task: tuple[str, int]) -> int:
-    """Runs on a worker: one task always ends its process, another one once."""
-    folder, number = task
-    if number == 3 or (number == 5 and not Path(folder, "died").exists()):
-        Path(folder, "died").touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    with Path(folder, f"done-{number}").open("a") as file:
-        file.write("x")
-    return number * number
-
-
 def test_a_task_that_ends_every_worker(two, tmp_path):
+    def die_over(task: tuple[str, int]) -> int:
+        """Travels whole, as workers cannot import a test: one task always ends its process, another one once."""
+        import signal
+        from pathlib import Path
+
+        folder, number = task
+        if number == 3 or (number == 5 and not Path(folder, "died").exists()):
+            Path(folder, "died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number * number
+
     tasks = [(str(tmp_path), number) for number in range(10)]
-    found = {task[1]: result for task, result in two.do(_die_over, tasks, "test")}
+    found = {task[1]: result for task, result in two.do(die_over, tasks, "test")}
     assert isinstance(found.pop(3), Killed)
     assert found == {number: number**2 for number in range(10) if number != 3}
 
 
 def test_an_error_of_a_task(two):
     with pytest.raises(ZeroDivisionError):
-        list(two.do(_divide, [1, 0, 2], "test"))
-
-
-def _divide(number: int) -> float:
-    return 1 / number
+        list(two.do(lambda number: 1 / number, [1, 0, 2], "test"))
 
 
 def test_no_scheduler():
@@ -204,7 +197,7 @@ def test_scheduler_and_workers_by_hand(images, alone, tmp_path):
             started[2].send_signal(signal.SIGKILL)
             cluster.patience = 2
             with pytest.raises(ClusterError, match="all workers are gone"):
-                list(cluster.do(_divide, [1, 2], "test"))
+                list(cluster.do(abs, [1, 2], "test"))
     finally:
         for process in started:
             process.kill()
