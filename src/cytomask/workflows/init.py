@@ -165,7 +165,7 @@ def _identity(name: str, recipe: str | None, facts: DataFacts | None) -> list[Pr
     if recipe is None or licence:
         found.append(Proposal(("data", "licence"), licence, said))
     elif read_experiment(recipe).data.licence is not None:
-        found.append(Proposal(("data", "licence"), None, f"the recipe's is of other data: {said.removeprefix('of the data; ')}"))
+        found.append(Proposal(("data", "licence"), None, "the recipe's is of other data: fill in that of these"))
     return found
 
 
