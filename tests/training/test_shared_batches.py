@@ -1,10 +1,11 @@
-"""The gradient of a batch that two processes share is that of the whole batch, for each family.
+"""The gradient of a batch that two processes share is that of the whole batch, and so are trainings, for each family.
 
 The file is also what the two processes run.
 """
 
 from __future__ import annotations
 
+import csv
 import os
 import subprocess
 import sys
@@ -17,14 +18,20 @@ import torch
 import torch.distributed
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from cytomask.label_layers import LabelLayers
 from cytomask.models.batch_part import part_of_batch
 from cytomask.models.registry import build_segmenter
 from cytomask.models.segmenter import Segmenter
-from cytomask.models.shared_norms import share_norms
+from cytomask.models.shared_norms import batch_norms, share_norms
+from cytomask.models.star.config import StarPostprocess
+from cytomask.training.config import TrainingConfig
 from cytomask.training.distributed import ALONE, Place
-from cytomask.training.module import _as_large_as_others, part_of, split_batch
+from cytomask.training.fit import fit
+from cytomask.training.module import TrainingModule, _as_large_as_others, part_of, split_batch
+from cytomask.training.process_callbacks import MeanStatistics
+from cytomask.training.validation import ValidationImages
 
 SMALL_REGION: dict[str, Any] = {
     "in_channels": 1,
@@ -150,6 +157,102 @@ def test_gradients_of_two_processes_are_those_of_one(case: str, shared: Path) ->
         )
 
 
+def test_what_norms_remember_is_the_mean_of_what_each_has_seen(shared: Path) -> None:
+    """Without shared norms, the processes have statistics of 0 and of 1 each."""
+    for rank in (0, 1):
+        remembered = load_file(shared / f"remembered {rank}.safetensors")
+        assert len(remembered) > 2
+        assert all((value == 0.5).all() for value in remembered.values())
+
+
+def remembered(place: Place) -> dict[str, Tensor]:
+    """Statistics of a network's batch norms after a step, where each process had set them to its rank."""
+    segmenter = network("star")
+    for norm in batch_norms(segmenter):
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        norm.running_mean.fill_(place.rank)
+        norm.running_var.fill_(place.rank)
+    module = TrainingModule(segmenter, TrainingConfig(), lambda *_: 0.0, StarPostprocess())
+    MeanStatistics(place).on_train_batch_end(None, module)  # type: ignore[arg-type]
+    return {name: value for name, value in segmenter.named_buffers() if "running" in name}
+
+
+#: Trainings: a network of those above, and how it is trained.
+TRAININGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "star": ("star", {"accumulate": 2, "schedule": {"name": "plateau", "patience": 0}, "monitor": "loss"}),
+    "dense": (
+        "dense softmax",
+        {
+            "phases": [
+                {"epochs": 1, "freeze": True, "frozen_norms": "eval"},
+                {"epochs": 2, "learning_rate": [1e-3, 1e-2]},
+            ]
+        },
+    ),
+    "region": ("region", {"early_stopping": {"patience": 1}, "ema_decay": None}),
+}
+COMMON = {
+    "epochs": 3, "steps_per_epoch": 3, "batch_size": 2, "workers": 0, "precision": "float32", "device": "cpu",
+    "ema_decay": 0.5, "optimiser": {"name": "sgd", "learning_rate": 0.01}, "early_stopping": None,
+}  # fmt: skip
+
+
+class Items(Dataset):
+    """Items that depend on epoch and index, of different sizes for networks that take them."""
+
+    def __init__(self, segmenter: Segmenter, length: int) -> None:
+        self.segmenter, self.length, self.epoch = segmenter, length, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        side = 96 if self.segmenter.family == "region" and index % 3 == 1 else 64
+        return item(self.segmenter, index % 5, side, objects=index != 2)
+
+
+def train(name: str, folder: Path, place: Place) -> None:
+    """Train as one of the processes, from three validation images, of which one has two and the other has one."""
+    case, changes = TRAININGS[name]
+    segmenter = network(case)
+    config = TrainingConfig.model_validate({**COMMON, **changes})
+    blobs = [np.pad(np.full((9, 9), 1, np.int32), ((20, 35 + 2 * n), (20, 35))) for n in range(3)]
+    images = [(labels[None].astype(np.float32), LabelLayers.from_labels(labels)) for labels in blobs]
+    numbers = place.share(range(3))
+    fit(
+        segmenter, Items(segmenter, 3 * 2 * config.accumulate),
+        ValidationImages([images[n] for n in numbers], segmenter, numbers), config,
+        lambda truths, found: sum(t.shape[0] * (1 + len(f)) for t, f in zip(truths, found, strict=True)),
+        segmenter.postprocess_class(), folder / name, place=place,
+    )  # fmt: skip
+
+
+def rows(folder: Path) -> list[dict[str, float]]:
+    with (folder / "metrics.csv").open() as file:
+        return [{k: float(v) for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_two_processes_train_as_one(name: str, shared: Path, tmp_path: Path) -> None:
+    train(name, tmp_path, ALONE)
+    one, two = rows(tmp_path / name), rows(shared / name)
+    assert [list(row) for row in one] == [list(row) for row in two]
+    for a, b in zip(one, two, strict=True):
+        assert a == pytest.approx(b, rel=1e-3, abs=1e-5)
+    weights = load_file(tmp_path / name / "checkpoints" / "best.safetensors")
+    others = load_file(shared / name / "checkpoints" / "best.safetensors")
+    first = {key: value.detach() for key, value in network(TRAININGS[name][0]).named_parameters()}
+    apart, moved = (
+        float(torch.cat([(weights[key].double() - other[key]).flatten() for key in first]).norm())
+        for other in (others, first)
+    )
+    assert apart < 2e-3 * moved
+
+
 def main(rank: int, folder: Path) -> None:
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     store = torch.distributed.FileStore(str(folder / "store"), 2)
@@ -158,6 +261,9 @@ def main(rank: int, folder: Path) -> None:
         found = gradients(case, Place(rank, 2, rank, 2))
         if rank == 0:
             save_file(found, folder / f"{case}.safetensors")
+    for name in TRAININGS:
+        train(name, folder, Place(rank, 2, rank, 2))
+    save_file(remembered(Place(rank, 2, rank, 2)), folder / f"remembered {rank}.safetensors")
     torch.distributed.destroy_process_group()
 
 
