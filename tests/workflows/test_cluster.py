@@ -232,7 +232,7 @@ def test_the_script_for_slurm():
     page = (Path(__file__).parents[2] / "docs" / "how-to" / "many-machines.md").read_text(encoding="utf-8")
     (script,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "SLURMCluster(" in block]
     calls = [node for node in ast.walk(ast.parse(script)) if isinstance(node, ast.Call)]
-    (made,) = [call for call in calls if getattr(call.func, "id", "") == "SLURMCluster"]
+    (made,) = [call for call in calls if ast.unparse(call.func) == "dask_jobqueue.SLURMCluster"]
     options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in made.keywords}
     with jobqueue.SLURMCluster(**options, scheduler_options={"dashboard_address": ":0"}) as cluster:
         lines = cluster.job_script().splitlines()
