@@ -242,7 +242,7 @@ class Cluster:
                 for future in [future for future in under_way if future.done()]:
                     number = under_way.pop(future)
                     result = _result(future)
-                    if not isinstance(result, Killed) or alone:
+                    if not isinstance(result, Killed) or alone is not None:
                         yield tasks[number], result
                     else:
                         suspects.append(number)
