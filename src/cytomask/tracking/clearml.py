@@ -43,6 +43,9 @@ class ClearmlTracker:
         What :meth:`record` gave in an earlier process, to go on with that task.
     """
 
+    #: Whether this process was switched to offline mode here, and may be switched back.
+    _switched = False
+
     def __init__(self, config: ClearmlConfig, name: str, folder: Path, record: Mapping[str, Any] | None = None) -> None:
         from clearml import Task
 
@@ -50,8 +53,13 @@ class ClearmlTracker:
         same = before.get("mode") == config.mode and before.get("project") == config.project
         self._config, self._folder = config, folder
         self._offline = config.mode == "offline"
-        if self._offline:
+        if self._offline and not Task.is_offline():
             Task.set_offline(True)
+            ClearmlTracker._switched = True
+        elif not self._offline and ClearmlTracker._switched:
+            # Not at the end of an offline session: going online asks the server, or misses its address.
+            Task.set_offline(False)
+            ClearmlTracker._switched = False
         self.task: Task = Task.init(
             project_name=config.project,
             task_name=name,
@@ -113,7 +121,6 @@ class ClearmlTracker:
         shutil.move(packed, target)
         shutil.rmtree(session, ignore_errors=True)
         self._sessions.append(f"{SESSIONS}/{packed.name}")
-        type(self.task).set_offline(False)
 
     def record(self) -> dict[str, Any]:
         return {
