@@ -28,6 +28,7 @@ from cytomask.workflows.stage_state import (
     changes,
     current_inputs,
     damaged_files,
+    differ_in_told,
     written_files,
 )
 from cytomask.workflows.stage_table import STAGES, Stage, is_below
@@ -180,18 +181,23 @@ class _Runner:
         record = self.states[stage.name]
         if record is None:
             return ["it was never run"], False
-        changed = changes(record.inputs, self._inputs(stage), record.version)
+        now = self._inputs(stage)
+        changed = changes(record.inputs, now, record.version)
+        kept = differ_in_told(stage, record.inputs, now)
         if record.status == "running":
             if not record.inputs.code:
                 return ["it was broken off"], False
-            return (changed, False) if changed else (["it was broken off, and goes on"], True)
-        if changed:
+            return changed or ["it was broken off, and goes on"], kept
+        if changed and not kept:
             return changed, False
         damaged = damaged_files(record, self.run_folder.path, self.digests)
+        goes_on = all(is_below(name, stage.remade) for name in damaged)
+        if changed:
+            return changed, goes_on
         if not damaged:
             return [], False
         more = f" and {len(damaged) - 1} more files" if len(damaged) > 1 else ""
-        return [f"{damaged[0]}{more} gone or changed"], all(is_below(name, stage.remade) for name in damaged)
+        return [f"{damaged[0]}{more} gone or changed"], goes_on
 
     def _inputs(self, stage: Stage) -> Inputs:
         return current_inputs(stage, self.settings, self.data, self.states, self.digests)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -188,6 +188,12 @@ def damaged_files(record: StageRecord, folder: Path, digests: FileDigests) -> li
         if not file.is_file() or digests.of(file) != digest:
             found.append(name)
     return found
+
+
+def differ_in_told(stage: Stage, before: Inputs, now: Inputs) -> bool:
+    """Whether nothing has changed but what the stage's result only tells of."""
+    rest, rest_now = (replace(one, settings=stage.without_told(one.settings)) for one in (before, now))
+    return rest == rest_now
 
 
 def changes(before: Inputs, now: Inputs, version: str) -> list[str]:

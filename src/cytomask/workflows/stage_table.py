@@ -39,6 +39,9 @@ class Stage:
         Folders in its places that are its own business: no other stage reads them, and nobody misses them.
     remade
         Files that it makes anew from the rest of its places, so that the rest is kept when only these are damaged.
+    told
+        Settings that its result only tells of, such as the data's licence: it is made anew from the rest, too, when no
+        other input has changed.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Stage:
     data: bool = True
     unwatched: tuple[str, ...] = ()
     remade: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
 
     def settings(self, experiment: Mapping[str, Any]) -> dict[str, Any]:
         """The settings of a resolved experiment that the stage depends on, by their dotted names.
@@ -65,6 +69,16 @@ class Stage:
             for key, value in flattened(experiment).items()
             if _is_within(key, self.keys) and not _is_within(key, self.without)
         }
+
+    def without_told(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings by dotted names, but for those that the result only tells of.
+
+        Examples
+        --------
+        >>> STAGES["train"].without_told({"name": "a", "data.licence": None, "training.seed": 1})
+        {'training.seed': 1}
+        """
+        return {key: value for key, value in settings.items() if not _is_within(key, self.told)}
 
     def sections(self) -> list[str]:
         """The sections of the experiment in which its settings are."""
@@ -114,7 +128,8 @@ STAGES: dict[str, Stage] = {
             places=("data",),
             keys=("data",),
             without=("data.path", "data.balance"),
-            code=(*_BASE, *_DRAWING, "workflows/stages/prepare.py"),
+            code=(*_BASE, *_DRAWING, "reporting/page_pictures.py", "workflows/stage_pictures.py",
+                  "workflows/stages/prepare.py"),
         ),
         Stage(
             "train",
@@ -128,6 +143,7 @@ STAGES: dict[str, Stage] = {
                   "workflows/pixel_weights.py"),
             unwatched=("train/checkpoints", "train/tensorboard"),
             remade=("train/bundle", "train/run.yaml", "train/curves.png"),
+            told=("name", "description", "data.licence"),
         ),
         Stage(
             "tune",
@@ -142,7 +158,7 @@ STAGES: dict[str, Stage] = {
             "segment the test images and score them",
             places=("predictions", "evaluation"),
             keys=("data", "prediction", "evaluation", "report.pictures"),
-            without=("data.path", "data.balance"),
+            without=("data.path", "data.balance", "data.licence"),
             reads=("bundle",),
             code=(*_MODELS, "prediction", "evaluation", "measuring", "reporting", "workflows/predict*.py",
                   "workflows/ensemble.py", "workflows/evaluat*.py", "workflows/stages/evaluate.py", *_PICTURES),

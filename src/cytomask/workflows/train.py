@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -209,6 +210,9 @@ def _resumed(
         where = {name: getattr(source.training, name) for name in ("device", "devices", "nodes", "workers")}
         experiment.training = experiment.training.model_copy(update=where)
         experiment.data.path = source.data.path
+        # What is only told of the training and its model may have been mended since.
+        experiment.name, experiment.description = source.name, source.description
+        experiment.data.licence = source.data.licence
     return folder, experiment
 
 
@@ -252,16 +256,27 @@ def _write_record(folder: Path, result: TrainResult, experiment: Experiment) -> 
     import torch
 
     assert result.fit is not None
+    # Of a training that had ended, and of which only the model was made anew.
+    earlier = _earlier_record(folder / RECORD_NAME)
     record = {
         "cytomask": __version__,
         "python": platform.python_version(),
         "torch": str(torch.__version__),
-        "minutes": round(result.minutes, 2),
+        "minutes": round(result.minutes + float(earlier.get("minutes", 0)), 2),
         **{f"best_{name}": value for name, value in _best(result.fit).items()},
         "epochs": result.fit.epochs,
-        "chosen_from_data": result.reasons,
+        "chosen_from_data": result.reasons or earlier.get("chosen_from_data", []),
         "tuning": result.tuning.tried if result.tuning else None,
         "seed": experiment.training.seed,
     }
     with replacing(folder / RECORD_NAME) as path:
         path.write_text(yaml.safe_dump(record, sort_keys=False), encoding="utf-8")
+
+
+def _earlier_record(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        minutes, reasons = float(found["minutes"]), list(found["chosen_from_data"])
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError):
+        return {}
+    return {"minutes": minutes, "chosen_from_data": reasons}

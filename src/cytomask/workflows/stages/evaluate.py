@@ -57,12 +57,11 @@ def run_stage(run: RunFolder, experiment: Experiment) -> list[str]:
     if split is None:
         for folder in (run.predictions, run.evaluation):
             shutil.rmtree(folder, ignore_errors=True)
-        output_folder(run.evaluation)
+            # DVC takes a place that is not there for a stage that failed.
+            output_folder(folder)
         told = "there are no test images and none for validation: nothing is evaluated"
         warn(told)
         return [told]
-    for notice in notices:
-        warn(notice)
     samples = dataset.split(split)[: experiment.evaluation.max_images]
     summary = _predict(run, experiment, [sample.image_path for sample in samples])
     found = _evaluate(run, experiment, split, notices)
