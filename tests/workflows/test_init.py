@@ -250,7 +250,11 @@ def test_a_recipe_is_extended_by_what_differs(recipe: str, discs: Path, tmp_path
     assert experiment.augmentation == base.augmentation
     assert experiment.data.balance is None
     assert experiment.data.path == str(discs.resolve())
-    assert set(written) <= {"extends", "name", "data", "model", "training"}
+    assert set(written) <= {"extends", "name", "description", "data", "model", "training"}
+    if base.data.licence is not None:
+        # It names the data of the shipped model, and would be kept in this one as what it was trained on.
+        assert base.description
+        assert (experiment.description, experiment.data.licence) == ("", None)
 
 
 def test_a_recipe_without_data(tmp_path: Path) -> None:

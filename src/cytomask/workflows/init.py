@@ -162,9 +162,13 @@ def _identity(name: str, recipe: str | None, facts: DataFacts | None) -> list[Pr
         return found
     licence = facts.dataset.licence
     said = "is kept in the model" if licence else "of the data; kept in the model: fill it in before you share that"
+    # A recipe with a licence is that of a shipped model, and its description is of the data that this was trained on.
+    of_others = recipe is not None and read_experiment(recipe).data.licence is not None
+    if of_others:
+        found.append(Proposal(("description",), "", "the recipe's is of other data: say what these are"))
     if recipe is None or licence:
         found.append(Proposal(("data", "licence"), licence, said))
-    elif read_experiment(recipe).data.licence is not None:
+    elif of_others:
         found.append(Proposal(("data", "licence"), None, "the recipe's is of other data: fill in that of these"))
     return found
 

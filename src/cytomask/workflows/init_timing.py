@@ -10,14 +10,16 @@ from cytomask.workflows.experiment import Experiment
 
 #: So many images are read for it.
 _IMAGES = 3
+#: A first batch that took longer, in seconds, is not followed by another: warming up is little of it.
+_LONG = 4.0
 
 
 def seconds_per_step(experiment: Experiment, train: Sequence[Sample]) -> float:
     """Measure one step of the optimiser: patches are drawn, and losses and gradients computed.
 
-    The first batch warms up and is not counted; the second is. Without a GPU it is of two patches, and time grows
-    with their number; what other programs take of the processors meanwhile does not count. Weights are random, and
-    nothing is fetched.
+    The first batch warms up and is not counted, unless it takes long; the second is. Without a GPU it is of two
+    patches, and time grows with their number; what other programs take of the processors meanwhile does not count.
+    Weights are random, and nothing is fetched.
 
     Parameters
     ----------
@@ -60,4 +62,6 @@ def seconds_per_step(experiment: Experiment, train: Sequence[Sample]) -> float:
         passed = time.perf_counter() - begin
         if device.type == "cpu":
             passed = min(passed, time.process_time() - computed)
+        if passed > _LONG:
+            break
     return passed * batch_size / size * experiment.training.accumulate
