@@ -17,9 +17,10 @@ from cytomask.data.sample import Sample, load_sample
 from cytomask.errors import DataError
 from cytomask.output import new_folder, output_folder
 from cytomask.progress import track
-from cytomask.reporting.overlay import draw_overlay, write_png
+from cytomask.reporting.overlay import draw_overlay
 from cytomask.workflows.experiment import Experiment
 from cytomask.workflows.run_folder import RunFolder
+from cytomask.workflows.stage_pictures import write_photo
 from cytomask.workflows.train_preparation import open_data
 
 #: So many training images are drawn, and the longest side of a picture in pixels.
@@ -177,6 +178,4 @@ def _draw(sample: Sample, folder: Path, number: int) -> str:
     picture = draw_overlay(
         image, layers.to_instances(), colour_by="class" if several else "object", max_side=LONGEST_SIDE
     )
-    name = f"{number:02d}.png"
-    write_png(folder / name, picture)
-    return name
+    return write_photo(folder, f"{number:02d}", picture)
