@@ -318,16 +318,45 @@ def faulty() -> Iterator[Faulty]:
 
 def test_a_bucket_in_trouble(s3: str, faulty: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket({"set/a.txt": b"a", "set/b.txt": b"b"})
-    folder = local_folder("s3://data/set", lambda name: name == "a.txt")
+
+    def only_a(name: str) -> bool:
+        return name == "a.txt"
+
+    folder = local_folder("s3://data/set", only_a)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{faulty.server_address[1]}")
-    # What was fetched serves.
-    assert tree(local_folder("s3://data/set")) == {"a.txt": b"a"}
+    # What was fetched serves, but not as more than it is.
+    assert tree(local_folder("s3://data/set", only_a)) == {"a.txt": b"a"}
+    with pytest.raises(DownloadError, match=r"in trouble[\s\S]*1 of 2 files"):
+        local_folder("s3://data/set")
     with pytest.raises(DownloadError, match=r"in trouble[\s\S]*what has arrived stays"):
         local_folder("s3://data/other")
     assert tree(folder) == {"a.txt": b"a"}
     faulty.status = 403
     with pytest.raises(DownloadError, match=r"may not be read[\s\S]*credentials"):
         local_folder("s3://data/set")
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_trouble_midway_gives_no_half_folder(s3: str, monkeypatch: pytest.MonkeyPatch, before: bool) -> None:
+    bucket({f"set/{k}": v for k, v in FILES.items()})
+    if before:
+        # Old and new files together are no data set either.
+        local_folder("s3://data/set")
+        bucket({f"set/{k}": v + b" anew" for k, v in FILES.items()})
+    real = systems.read_blocks
+
+    def broken(url: str, start: int = 0) -> Iterator[bytes]:
+        if url.endswith("b.tif"):
+            raise systems.Unreachable("the bucket cannot be reached, or is in trouble", where=url, found="500")
+        return real(url, start)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(systems, "read_blocks", broken)
+        for _ in range(2):
+            with pytest.raises(DownloadError, match="in trouble"):
+                local_folder("s3://data/set")
+    expected = {k: v + b" anew" for k, v in FILES.items()} if before else FILES
+    assert tree(local_folder("s3://data/set")) == expected
 
 
 def test_without_credentials_everybody_s_leave_is_used(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:

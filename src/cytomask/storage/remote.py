@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import Lock
 
 from cytomask.errors import DataError, DownloadError
-from cytomask.output import output_folder
+from cytomask.output import output_folder, replacing
 from cytomask.progress import say, track, warn
 from cytomask.storage import systems
 from cytomask.storage.downloads import BLOCK, cache_folder, check_room, download, not_written, remove_part
@@ -160,8 +160,10 @@ def local_folder(url: str | Path, pick: Callable[[str], bool] | None = None) -> 
     place = kept_at(url)
     with locked(output_folder(place.parent) / "lock"):
         known = _Known.read(place, url)
+        listing = place.parent / "listing.json"
         try:
             files = _checked(systems.list_files(url), url)
+            _keep_listing(listing, files)
             wanted = {name: file for name, file in files.items() if pick is None or pick(name)}
             if not wanted:
                 raise DownloadError(
@@ -172,10 +174,30 @@ def local_folder(url: str | Path, pick: Callable[[str], bool] | None = None) -> 
             _remove_old(place, known, files)
             _fetch_all(url, place, known, wanted)
         except Unreachable as error:
-            if not known.files or not place.is_dir():
-                raise
+            # Half a folder, or old and new files together, would pass for the whole.
+            last = _kept_listing(listing)
+            wanted = {name: file for name, file in last.items() if pick is None or pick(name)}
+            here = sum(known.has(name, place / name, file) for name, file in wanted.items())
+            if here < len(wanted) or not wanted:
+                told = f"; {here} of {len(wanted)} files are here as they were there" if wanted else ""
+                raise Unreachable(
+                    error.what, where=error.where, found=f"{error.found}{told}", expected=error.expected, fix=error.fix
+                ) from error
             warn(f"{url} cannot be reached; the copy that was fetched before is used ({error.found})")
     return place
+
+
+def _keep_listing(path: Path, files: dict[str, RemoteFile]) -> None:
+    with replacing(path) as temporary:
+        rows = [[name, file.size, file.version] for name, file in files.items()]
+        temporary.write_text(json.dumps(rows), encoding="utf-8")
+
+
+def _kept_listing(path: Path) -> dict[str, RemoteFile]:
+    """What the folder held when the other side was last asked; nothing if that is not known."""
+    with suppress(OSError, ValueError, TypeError):
+        return {name: RemoteFile(size, version) for name, size, version in json.loads(path.read_text(encoding="utf-8"))}
+    return {}
 
 
 def _checked(files: dict[str, RemoteFile], url: str) -> dict[str, RemoteFile]:
