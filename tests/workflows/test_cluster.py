@@ -41,8 +41,12 @@ OPTIONS: dict[str, Any] = {"device": "cpu", "precision": "float32"}
 
 @pytest.fixture(scope="module")
 def two() -> Iterator[Cluster]:
-    """Two workers of this machine, as ``--workers 2`` starts them."""
-    with open_cluster(workers=2) as cluster:
+    """Two workers of this machine, as ``--workers 2`` starts them.
+
+    Dask by itself would give up, at once, one that has died; those that start slowly are not to be lost for that.
+    """
+    dask = pytest.importorskip("dask")
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "1ms"}), open_cluster(workers=2) as cluster:
         assert cluster is not None
         yield cluster
 

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -339,9 +339,13 @@ def open_cluster(
             "Dask is not installed", where="--scheduler" if scheduler is not None else "--workers", found=error,
             fix='install it here and on all workers: pip install "cytomask[cluster]"',
         ) from error  # fmt: skip
-    cluster = _connect(distributed, scheduler, patience) if scheduler is not None else _start(distributed, workers or 0)
-    cluster.patience = patience
-    with cluster:
+    opened: AbstractContextManager[Cluster] = (
+        nullcontext(_connect(distributed, scheduler, patience))
+        if scheduler is not None
+        else _started(distributed, workers or 0)
+    )
+    with opened as cluster, cluster:
+        cluster.patience = patience
         cluster.wait_for_workers()
         say(f"{len(cluster.workers())} workers at {cluster._address()}")
         yield cluster
@@ -362,13 +366,19 @@ def _connect(distributed: Any, scheduler: str, patience: float) -> Cluster:
         ) from error
 
 
-def _start(distributed: Any, workers: int) -> Cluster:
+@contextmanager
+def _started(distributed: Any, workers: int) -> Iterator[Cluster]:
     import dask
 
     if workers < 1:
         raise ConfigError("there must be a worker", where="--workers", found=workers, expected="1 or more")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with dask.config.set({"distributed.scheduler.allowed-failures": DEATHS}):
+    settings = {
+        "distributed.scheduler.allowed-failures": DEATHS,
+        # One that has died is started anew, however long that takes; Dask would give it up after 15 seconds.
+        "distributed.deploy.lost-worker-timeout": "1 day",
+    }
+    with dask.config.set(settings):
         local = distributed.LocalCluster(
             n_workers=workers,
             threads_per_worker=max(1, cores // workers),
@@ -379,4 +389,4 @@ def _start(distributed: Any, workers: int) -> Cluster:
             memory_limit=0,
             silence_logs="CRITICAL",
         )
-    return Cluster(distributed.Client(local, set_as_default=False), [local])
+        yield Cluster(distributed.Client(local, set_as_default=False), [local])
