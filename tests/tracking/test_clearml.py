@@ -42,7 +42,7 @@ def events_of(session: zipfile.ZipFile) -> list[dict[str, Any]]:
     return [event for line in lines for event in json.loads(line)]
 
 
-def test_each_stage_is_a_session_and_a_tag_tells_that_they_belong_together(sessions: list[zipfile.ZipFile]) -> None:
+def check_each_stage_is_a_session_of_one_run(sessions: list[zipfile.ZipFile]) -> None:
     assert len(sessions) == 2
     first, second = map(task_of, sessions)
     assert first["id"] != second["id"]
@@ -54,7 +54,7 @@ def test_each_stage_is_a_session_and_a_tag_tells_that_they_belong_together(sessi
     assert "status:failed" in second["tags"]
 
 
-def test_settings_and_tags(sessions: list[zipfile.ZipFile]) -> None:
+def check_settings_and_tags(sessions: list[zipfile.ZipFile]) -> None:
     first = task_of(sessions[0])
     assert first["hyperparams"]["model"]["rays"]["value"] == "32"
     assert first["hyperparams"]["data"]["path"]["value"] == "my data"
@@ -63,7 +63,7 @@ def test_settings_and_tags(sessions: list[zipfile.ZipFile]) -> None:
     assert task_of(sessions[1])["hyperparams"]["model"]["rays"]["value"] == "64"
 
 
-def test_metrics_with_their_steps(sessions: list[zipfile.ZipFile]) -> None:
+def check_metrics_with_their_steps(sessions: list[zipfile.ZipFile]) -> None:
     told = [(e["metric"], e["variant"], e["iter"], e["value"]) for e in events_of(sessions[0]) if "value" in e]
     assert [t for t in told if t[:2] == ("train", "loss")] == [("train", "loss", k, 3.0 - k) for k in range(3)]
     assert ("val", "score", 1, 0.1) in told
@@ -71,7 +71,7 @@ def test_metrics_with_their_steps(sessions: list[zipfile.ZipFile]) -> None:
     assert ("evaluate/f1_50", 0.9) in single
 
 
-def test_pictures_and_files(sessions: list[zipfile.ZipFile]) -> None:
+def check_pictures_and_files(sessions: list[zipfile.ZipFile]) -> None:
     (bundle,) = task_of(sessions[0])["execution"]["artifacts"]
     assert bundle["key"] == "bundle"
     packed = next(name for name in sessions[0].namelist() if "/artifacts/bundle/" in name)
@@ -82,5 +82,14 @@ def test_pictures_and_files(sessions: list[zipfile.ZipFile]) -> None:
     assert [a["key"] for a in task_of(sessions[1])["execution"]["artifacts"]] == ["report.html"]
 
 
-def test_nothing_is_left_outside_of_the_run(folder: Path, sessions: list[zipfile.ZipFile]) -> None:
+def check_nothing_is_left_outside_of_the_run(folder: Path, sessions: list[zipfile.ZipFile]) -> None:
     assert not list((folder.parent / "cache").rglob("task.json"))
+
+
+def test_what_two_stages_leave(folder: Path, sessions: list[zipfile.ZipFile]) -> None:
+    """One test, so that ClearML is started once however many processes share the tests: that takes long."""
+    check_each_stage_is_a_session_of_one_run(sessions)
+    check_settings_and_tags(sessions)
+    check_metrics_with_their_steps(sessions)
+    check_pictures_and_files(sessions)
+    check_nothing_is_left_outside_of_the_run(folder, sessions)
