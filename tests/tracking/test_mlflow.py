@@ -39,14 +39,14 @@ def run_of(client: Any) -> Any:
     return run
 
 
-def test_both_stages_are_one_run(client: Any, folder: Path) -> None:
+def check_both_stages_are_one_run(client: Any, folder: Path) -> None:
     run = run_of(client)
     assert run.info.run_name == "nuclei"
     assert run.info.status == "FAILED"  # the last stage did
     assert json.loads((folder / "tracking.json").read_text())["mlflow"]["run"] == run.info.run_id
 
 
-def test_settings_and_tags(client: Any) -> None:
+def check_settings_and_tags(client: Any) -> None:
     data = run_of(client).data
     assert data.params["model.rays"] == "32"
     assert data.params["data.path"] == "my data"
@@ -57,7 +57,7 @@ def test_settings_and_tags(client: Any) -> None:
     assert "cytomask" in data.tags
 
 
-def test_metrics_with_their_steps(client: Any) -> None:
+def check_metrics_with_their_steps(client: Any) -> None:
     run = run_of(client)
     history = client.get_metric_history(run.info.run_id, "train/loss")
     assert [(m.step, m.value) for m in sorted(history, key=lambda m: m.step)] == [(0, 3.0), (1, 2.0), (2, 1.0)]
@@ -66,7 +66,7 @@ def test_metrics_with_their_steps(client: Any) -> None:
     assert run.data.metrics["evaluate/class_ _a_"] == 0.5
 
 
-def test_files_lie_beside_the_store(client: Any, folder: Path) -> None:
+def check_files_lie_beside_the_store(client: Any, folder: Path) -> None:
     from mlflow.artifacts import download_artifacts
 
     run = run_of(client)
@@ -82,7 +82,7 @@ def test_files_lie_beside_the_store(client: Any, folder: Path) -> None:
     assert (folder.parent / "mlartifacts").is_dir()
 
 
-def test_a_run_that_was_deleted_is_begun_anew(client: Any, folder: Path) -> None:
+def check_a_run_that_was_deleted_is_begun_anew(client: Any, folder: Path) -> None:
     run = run_of(client)
     client.delete_run(run.info.run_id)
     try:
@@ -94,6 +94,15 @@ def test_a_run_that_was_deleted_is_begun_anew(client: Any, folder: Path) -> None
         client.delete_run(again.info.run_id)
     finally:
         client.restore_run(run.info.run_id)
+
+
+def test_what_two_stages_leave(client: Any, folder: Path) -> None:
+    """One test, so that a store is made once however many processes share the tests: that takes long."""
+    check_both_stages_are_one_run(client, folder)
+    check_settings_and_tags(client)
+    check_metrics_with_their_steps(client)
+    check_files_lie_beside_the_store(client, folder)
+    check_a_run_that_was_deleted_is_begun_anew(client, folder)
 
 
 def test_a_server_that_is_away_stops_nothing(
