@@ -41,6 +41,8 @@ def main() -> None:
     parser.add_argument("--tile", type=int, default=1024)
     parser.add_argument("--workers", type=int, default=2)
     chosen = parser.parse_args()
+    # A network's rounding hangs on the number of its threads: one process alone has as many as each worker.
+    os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // chosen.workers))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if chosen.only in (None, "worker", "run"):
@@ -172,7 +174,10 @@ def same(out: Path, other: Path, count: int | None = None) -> str:
     ]
     labels = sum(path.name.endswith("_labels.tif") for path in trees[0])
     enough = count is None or labels == count
-    return f"{len(trees[0])} files" + (" the same" if trees[0] == trees[1] and enough else " NOT THE SAME")
+    if trees[0] == trees[1] and enough:
+        return f"{len(trees[0])} files the same"
+    differ = sorted(str(name) for name in {*trees[0], *trees[1]} if trees[0].get(name) != trees[1].get(name))
+    return f"{len(trees[0])} files, {len(differ)} NOT THE SAME: {', '.join(differ[:6])}"
 
 
 if __name__ == "__main__":

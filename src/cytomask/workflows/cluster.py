@@ -252,11 +252,23 @@ class Cluster:
                     self.client.cancel(list(under_way), force=True)
 
     def _submit(self, function: Callable[[T], R], task: T, name: str) -> Future:
-        return self.client.submit(function, task, key=f"{name}-{secrets.token_hex(8)}", pure=False)
+        from distributed.protocol.pickle import dumps
+
+        # As bytes: the scheduler looks into what it hands out, and would import all that is in it.
+        order = dumps((function, task))
+        return self.client.submit(_do, order, key=f"{name}-{secrets.token_hex(8)}", pure=False)
 
     def _address(self) -> str:
         scheduler = self.client.scheduler
         return str(scheduler.address) if scheduler is not None else "the scheduler"
+
+
+def _do(order: bytes) -> Any:
+    """What a worker does with a task."""
+    from distributed.protocol.pickle import loads
+
+    function, task = loads(order)
+    return function(task)
 
 
 def see_anew(folder: Path) -> None:
