@@ -20,6 +20,7 @@ from cytomask.errors import ConfigError, OutputError
 from cytomask.formats.label_images import read_labels, write_labels
 from cytomask.models.bundle import load_bundle, read_spec
 from cytomask.workflows.compare_candidates import find_candidates
+from cytomask.workflows.experiment import read_experiment
 from cytomask.workflows.generated import write_generated_dataset
 from cytomask.workflows.models import find_model
 from cytomask.workflows.run import RunResult, run_experiment
@@ -99,6 +100,13 @@ def test_all_stages_leave_what_the_folder_promises(finished: Path) -> None:
     assert "tuning" not in read_spec(run.train / "bundle").metrics
     assert json.loads(run.tuning.read_text())["score_after"] >= json.loads(run.tuning.read_text())["score_before"]
     assert all(stage["status"] == "done" for stage in json.loads(run.state.read_text())["stages"].values())
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/b", ""])
+def test_a_name_that_leads_out_of_the_runs_is_refused(name: str) -> None:
+    # The run's folder is called so.
+    with pytest.raises(ConfigError, match="name"):
+        read_experiment("nuclei", [f"name='{name}'"])
 
 
 def test_places_belong_to_one_stage_each() -> None:

@@ -137,7 +137,7 @@ class Experiment(BaseModel):
 
     model_config = _STRICT
 
-    name: str = Field("experiment", pattern=r"^[\w.-]+$")
+    name: str = Field("experiment", pattern=r"^\.*[\w-][\w.-]*$")
     description: str = ""
     data: DataSection = Field(default_factory=DataSection)
     initial: str | None = Field(
