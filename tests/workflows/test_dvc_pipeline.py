@@ -42,6 +42,20 @@ visualise: {images: 1}
 """
 
 
+#: Runs commands of DVC one after the other, up to the first that fails, in one process.
+BETWEEN = "=== next ===\n"
+DVC_COMMANDS = f"""
+import os, sys
+from dvc.cli import main
+os.dup2(1, 2)
+for command in sys.argv[1:]:
+    if code := main(command.split()):
+        sys.exit(code)
+    sys.stdout.flush()
+    os.write(1, {BETWEEN!r}.encode())
+"""
+
+
 def make_place(folder: Path) -> Path:
     import cytomask.workflows.generated as generated
 
@@ -167,9 +181,9 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_repro_push_clone_and_pull(tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     scripts = tmp_path / "bin"
     scripts.mkdir()
-    for command, module in (("cytomask", "cytomask"), ("dvc", "dvc")):
-        (scripts / command).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
-        (scripts / command).chmod(0o755)
+    # The stages' commands call it by its name.
+    (scripts / "cytomask").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m cytomask "$@"\n')
+    (scripts / "cytomask").chmod(0o755)
     monkeypatch.setenv("PATH", f"{scripts}{os.pathsep}{os.environ['PATH']}")
     home = tmp_path / "home"
     home.mkdir()
@@ -181,40 +195,46 @@ def test_repro_push_clone_and_pull(tmp_path: Path, bucket: str, monkeypatch: pyt
     for key, value in (("user.name", "A"), ("user.email", "a@example.org"), ("init.defaultBranch", "main")):
         subprocess.run(["git", "config", "--global", key, value], check=True)
 
+    if os.environ.get("PYTHONDONTWRITEBYTECODE"):
+        # Each stage is a process: it shall not compile all libraries anew.
+        monkeypatch.delenv("PYTHONDONTWRITEBYTECODE")
+        monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "compiled"))
+
     def do(*command: str, where: Path) -> str:
         done = subprocess.run(command, cwd=where, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
+    def dvc(*commands: str, where: Path) -> list[str]:
+        """What each of some commands of DVC says: one process, since DVC takes seconds to import."""
+        told = do(sys.executable, "-c", DVC_COMMANDS, *commands, where=where).split(BETWEEN)
+        assert len(told) == len(commands) + 1
+        return told[:-1]
+
     place = make_place(tmp_path / "place")
     do("git", "init", where=place)
-    do("dvc", "init", where=place)
-    # Files in the work tree are links to the cache, which nothing may write through.
-    do("dvc", "config", "cache.type", "hardlink", where=place)
-    do("dvc", "add", "data", where=place)
     write_pipeline(place / "experiment.yaml", place / "runs" / "blobs")
-    told = do("dvc", "repro", where=place)
+    # Files in the work tree are links to the cache, which nothing may write through.
+    *_, told, again = dvc("init", "config cache.type hardlink", "add data", "repro", "repro", where=place)
     for stage in STAGES:
         assert f"Running stage '{stage}'" in told
-    told = do("dvc", "repro", where=place)
-    assert "Running" not in told
-    assert "up to date" in told
+    assert "Running" not in again
+    assert "up to date" in again
     # What was done under DVC is known to the runner, too.
     assert "nothing to do" in do("cytomask", "run", where=place)
 
     report = place / "runs" / "blobs" / "report.html"
     experiment = place / "experiment.yaml"
     experiment.write_text(experiment.read_text().replace("report: {}", "report: {title: All my blobs}"))
-    told = do("dvc", "repro", where=place)
+    told, *_ = dvc(
+        "repro", "remote add -d s3 s3://models/blobs", f"remote modify s3 endpointurl {bucket}", "push", where=place
+    )
     # The stage that evaluates reads this section, too, but not the title: nothing of it is done again.
     assert "evaluate: done before" in told
     assert "report: report.title changed" in told
     assert "Running stage 'train'" not in told
     assert "All my blobs" in report.read_text()
 
-    do("dvc", "remote", "add", "-d", "s3", "s3://models/blobs", where=place)
-    do("dvc", "remote", "modify", "s3", "endpointurl", bucket, where=place)
-    do("dvc", "push", where=place)
     do("git", "add", "-A", where=place)
     do("git", "commit", "-m", "Segment blobs", where=place)
     followed = do("git", "ls-files", where=place).split()
@@ -224,8 +244,8 @@ def test_repro_push_clone_and_pull(tmp_path: Path, bucket: str, monkeypatch: pyt
     clone = tmp_path / "clone"
     do("git", "clone", str(place), str(clone), where=tmp_path)
     assert not (clone / "runs" / "blobs" / "bundle").exists()
-    do("dvc", "pull", where=clone)
+    _, told = dvc("pull", "repro", where=clone)
+    assert "Running" not in told
     for name in ("bundle/weights.safetensors", "bundle/model.yaml", "report.html", "evaluation/metrics.json"):
         assert (clone / "runs" / "blobs" / name).read_bytes() == (place / "runs" / "blobs" / name).read_bytes()
-    assert "Running" not in do("dvc", "repro", where=clone)
     assert "nothing to do" in do("cytomask", "run", where=clone)
