@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import torch
 
 pytest.importorskip("distributed")
 
@@ -37,6 +38,17 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 OPTIONS: dict[str, Any] = {"device": "cpu", "precision": "float32"}
+#: Threads of each of two workers of this machine.
+THREADS = max(1, len(os.sched_getaffinity(0)) // 2) if hasattr(os, "sched_getaffinity") else 1
+
+
+@pytest.fixture(scope="module", autouse=True)
+def as_many_threads() -> Iterator[None]:
+    """A network's rounding hangs on the number of its threads, so this process has as many as a worker."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +199,7 @@ def test_scheduler_and_workers_by_hand(images, alone, tmp_path):
             time.sleep(0.1)
         with pytest.raises(ClusterError, match="no workers"), open_cluster(str(file), patience=1):
             pass
-        worker = [*dask, "worker", "--nthreads", "1", "--no-nanny", *common]
+        worker = [*dask, "worker", "--nthreads", str(THREADS), "--no-nanny", *common]
         started += [subprocess.Popen([*worker, "--local-directory", str(tmp_path)], **quiet) for _ in range(2)]
         with open_cluster(str(file)) as cluster:
             assert cluster is not None
@@ -197,6 +209,8 @@ def test_scheduler_and_workers_by_hand(images, alone, tmp_path):
             started[1].send_signal(signal.SIGKILL)
             predict_images("nuclei", sorted(images.glob("*.tif")), tmp_path / "out", cluster=cluster, **OPTIONS)
             assert results_of(tmp_path / "out") == results_of(alone)
+            # The scheduler only hands out tasks, and stays small.
+            assert not cluster.client.run_on_scheduler(lambda: "torch" in sys.modules)
             # The last worker goes, too: that is told.
             started[2].send_signal(signal.SIGKILL)
             cluster.patience = 2
