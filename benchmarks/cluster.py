@@ -26,7 +26,7 @@ import numpy as np
 import tifffile
 from large_image import patches, write_fields
 
-from cytomask.workflows.predict_progress import PROGRESS_NAME
+from cytomask.workflows.predicting.progress import PROGRESS_NAME
 
 SIDE = 96
 OPTIONS = ["--device", "cpu", "--precision", "float32"]

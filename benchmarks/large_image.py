@@ -27,7 +27,7 @@ from skimage.transform import resize
 
 from cytomask.data.dataset import load_sample, open_dataset
 from cytomask.formats.ome_zarr_labels import LabelZarrWriter
-from cytomask.workflows.predict_progress import PROGRESS_NAME
+from cytomask.workflows.predicting.progress import PROGRESS_NAME
 
 PATCH, CHUNK = 256, 1024
 

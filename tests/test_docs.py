@@ -163,7 +163,7 @@ def test_recipes_that_pages_name_are_there() -> None:
 
 
 def test_initial_weights_that_pages_name_are_known() -> None:
-    from cytomask.workflows.initial_weights import KNOWN
+    from cytomask.workflows.trainings.initial_weights import KNOWN
 
     named = {code for path in TEXTS for code in quoted(path.read_text(encoding="utf-8"))}
     named = {code for code in named if re.match(r"(imagenet|coco)/\w", code)}
@@ -282,8 +282,8 @@ def test_the_object_table_has_the_columns_that_the_page_names() -> None:
 
 
 def test_every_output_of_predict_is_described() -> None:
-    from cytomask.workflows.predict_outputs import OUTPUTS, SHARED_OUTPUTS
-    from cytomask.workflows.result_names import RECORD_NAME
+    from cytomask.workflows.predicting.outputs import OUTPUTS, SHARED_OUTPUTS
+    from cytomask.workflows.predicting.result_names import RECORD_NAME
 
     page = (DOCS / "reference/outputs.md").read_text(encoding="utf-8")
     for kind, files in {**{kind: (file,) for kind, file in OUTPUTS.items()}, **SHARED_OUTPUTS}.items():

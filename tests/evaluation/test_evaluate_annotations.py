@@ -24,8 +24,8 @@ from cytomask.formats.annotations.open_annotations import open_annotations
 from cytomask.formats.label_images import write_labels
 from cytomask.instances import Instances
 from cytomask.workflows.evaluate import evaluate_predictions, read_thresholds
-from cytomask.workflows.evaluation_inputs import join_classes, pair_names
-from cytomask.workflows.evaluation_pictures import window_of_errors
+from cytomask.workflows.evaluating.inputs import join_classes, pair_names
+from cytomask.workflows.evaluating.pictures import window_of_errors
 
 from .label_pairs import blobs
 

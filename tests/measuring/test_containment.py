@@ -15,7 +15,7 @@ from cytomask.errors import ConfigError
 from cytomask.instances import Instances
 from cytomask.measuring.containment import containment, fill_holes, parents_of
 from cytomask.measuring.lengths import Scale
-from cytomask.workflows.evaluation_sides import open_side
+from cytomask.workflows.evaluating.sides import open_side
 
 CLASSES = ("cell", "mitochondrion")
 

@@ -17,7 +17,7 @@ from cytomask.reporting.run_facts import RunFacts, StagePicture
 from cytomask.reporting.run_page import write_run_page
 from cytomask.reporting.run_words import verdict
 from cytomask.workflows.report import write_report
-from cytomask.workflows.stage_pictures import write_list, write_photo
+from cytomask.workflows.stages.pictures import write_list, write_photo
 
 from .page_reader import NASTY, Node, read_page
 

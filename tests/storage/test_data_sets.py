@@ -18,9 +18,10 @@ from cytomask.cli.app import run
 from cytomask.data.dataset import open_dataset
 from cytomask.errors import ConfigError, DataError, DownloadError, OutputError
 from cytomask.storage import downloads
-from cytomask.workflows import data_sets_catalogue, data_sets_get
-from cytomask.workflows.data_sets_catalogue import DataSetEntry, read_catalogue
-from cytomask.workflows.data_sets_get import get_data_set
+from cytomask.workflows.data_sets import catalogue as data_sets_catalogue
+from cytomask.workflows.data_sets import fetching as data_sets_get
+from cytomask.workflows.data_sets.catalogue import DataSetEntry, read_catalogue
+from cytomask.workflows.data_sets.fetching import get_data_set
 
 from .web_server import WebServer
 

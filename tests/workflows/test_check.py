@@ -30,8 +30,8 @@ from cytomask.image import Image
 from cytomask.instances import Instances
 from cytomask.models.registry import family_class
 from cytomask.workflows.check import check_data
-from cytomask.workflows.check_images import write_plain_image
-from cytomask.workflows.repair import repair_data
+from cytomask.workflows.checking.images import write_plain_image
+from cytomask.workflows.checking.repair import repair_data
 
 from ..data.check.planting import (
     HEIGHT,
@@ -475,7 +475,7 @@ def test_objects_are_compared_with_a_model(clean: Path, tmp_path: Path) -> None:
 
 
 def test_objects_too_large_for_a_patch_or_for_the_networks_view_are_told(clean: Path) -> None:
-    from cytomask.workflows.check_model import model_faults, patch_faults
+    from cytomask.workflows.checking.model import model_faults, patch_faults
 
     assert patch_faults(np.full(50, 120.0)) == patch_faults(np.zeros(0)) == []
     (found,) = patch_faults(np.full(50, 140.0))
@@ -842,7 +842,7 @@ def test_an_image_is_not_taken_for_its_own_labels(
 
 def test_pictures_show_the_place(clean: Path, tmp_path: Path) -> None:
     from cytomask.data.dataset import open_dataset
-    from cytomask.workflows.check_pictures import Pictures
+    from cytomask.workflows.checking.pictures import Pictures
 
     root = Path(shutil.copytree(clean, tmp_path / "set"))
     edit_labels(root, second_piece)

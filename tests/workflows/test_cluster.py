@@ -24,13 +24,13 @@ import torch
 pytest.importorskip("distributed")
 
 from cytomask.errors import ClusterError, ConfigError
-from cytomask.workflows import cluster as cluster_module
-from cytomask.workflows.cluster import Cluster, Killed, open_cluster
+from cytomask.workflows.clusters import cluster as cluster_module
+from cytomask.workflows.clusters.cluster import Cluster, Killed, open_cluster
 from cytomask.workflows.evaluate import evaluate_predictions
 from cytomask.workflows.generated import generate_field
 from cytomask.workflows.predict import predict_images
-from cytomask.workflows.predict_job import ImageTask
-from cytomask.workflows.predict_progress import PROGRESS_NAME, lock_file, marked, remove_stale_marks
+from cytomask.workflows.predicting.job import ImageTask
+from cytomask.workflows.predicting.progress import PROGRESS_NAME, lock_file, marked, remove_stale_marks
 
 pytestmark = [
     # Dask leaves closing of some sockets to the collection of garbage.
@@ -303,9 +303,9 @@ def test_tasks_are_small():
     """What is sent for an image are names and settings."""
     import pickle
 
-    from cytomask.workflows.cluster_worker import Order
-    from cytomask.workflows.predict_job import JobSettings
-    from cytomask.workflows.predict_outputs import Outputs
+    from cytomask.workflows.clusters.worker import Order
+    from cytomask.workflows.predicting.job import JobSettings
+    from cytomask.workflows.predicting.outputs import Outputs
 
     order = Order(JobSettings("nuclei", Outputs(Path("out"))), Path("mark"), "0" * 64)
     task = ImageTask(Path("a.tif"), "a", 1, {"model": {"weights": "0" * 64}})

@@ -16,8 +16,8 @@ from cytomask.errors import BundleError, ConfigError, DataError, OutputError
 from cytomask.evaluation.confidence import Bootstrap
 from cytomask.formats.label_images import write_labels
 from cytomask.workflows.compare import compare_models
-from cytomask.workflows.compare_candidates import find_candidates
-from cytomask.workflows.compare_model import MeasuredModel, peak_memory_mb
+from cytomask.workflows.comparing.candidates import find_candidates
+from cytomask.workflows.comparing.model import MeasuredModel, peak_memory_mb
 from cytomask.workflows.evaluate import evaluate_predictions
 from cytomask.workflows.model import load
 

@@ -20,7 +20,7 @@ from cytomask.errors import ConfigError, OutputError
 from cytomask.workflows.dvc_pipeline import write_pipeline
 from cytomask.workflows.experiment import read_experiment
 from cytomask.workflows.generated import write_generated_dataset
-from cytomask.workflows.stage_table import STAGES
+from cytomask.workflows.stages.table import STAGES
 
 EXPERIMENT = """\
 # How the blobs are segmented.

@@ -11,7 +11,7 @@ from cytomask.errors import ConfigError
 from cytomask.models.region.config import RegionConfig, RegionPostprocess
 from cytomask.models.registry import build_segmenter
 from cytomask.workflows.experiment import experiment_to_yaml, read_experiment, recipe_names
-from cytomask.workflows.initial_weights import KNOWN, completed
+from cytomask.workflows.trainings.initial_weights import KNOWN, completed
 
 
 @pytest.mark.parametrize("name", recipe_names())

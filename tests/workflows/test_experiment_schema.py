@@ -13,7 +13,7 @@ import yaml
 from cytomask.errors import ConfigError
 from cytomask.models.registry import FAMILIES, family_config
 from cytomask.workflows.experiment import RECIPES, Experiment, read_experiment
-from cytomask.workflows.experiment_schema import experiment_schema, write_schema
+from cytomask.workflows.experiments.schema import experiment_schema, write_schema
 
 EXPERIMENTS = [
     path

@@ -18,9 +18,9 @@ from cytomask.formats.label_images import write_labels
 from cytomask.label_layers import LabelLayers
 from cytomask.workflows.experiment import read_experiment, recipe_names
 from cytomask.workflows.init import begin_experiment, recipe_purposes
-from cytomask.workflows.init_facts import DataFacts, look_at_data, overlapping_ids, star_fits, touching_ids
-from cytomask.workflows.init_proposals import Machine, Proposal, batch_sizes, choose_family, propose
-from cytomask.workflows.init_writing import experiment_text
+from cytomask.workflows.proposals.facts import DataFacts, look_at_data, overlapping_ids, star_fits, touching_ids
+from cytomask.workflows.proposals.rules import Machine, Proposal, batch_sizes, choose_family, propose
+from cytomask.workflows.proposals.writing import experiment_text
 
 SMALL = Machine(None, 16 * 2**30, 4)
 LARGE = Machine("A GPU", 40 * 2**30, 16)
@@ -221,7 +221,8 @@ def test_a_file_is_written_that_can_be_read(discs: Path, tmp_path: Path) -> None
 
 
 def test_a_step_is_timed_and_epochs_follow(discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cytomask.workflows import init_proposals, init_timing
+    from cytomask.workflows.proposals import rules as init_proposals
+    from cytomask.workflows.proposals import timing as init_timing
 
     monkeypatch.setattr(init_proposals, "this_machine", lambda: SMALL)
     measured = init_timing.seconds_per_step

@@ -18,10 +18,11 @@ from cytomask.models.region.config import RegionConfig
 from cytomask.models.registry import build_segmenter, family_class
 from cytomask.models.segmenter import Segmenter
 from cytomask.storage.downloads import Checksum
-from cytomask.workflows import generated, initial_weights
+from cytomask.workflows import generated
 from cytomask.workflows.experiment import Experiment
-from cytomask.workflows.initial_weights import KNOWN, KnownWeights, begin_with, completed, settings_of
-from cytomask.workflows.train_preparation import complete_experiment
+from cytomask.workflows.trainings import initial_weights
+from cytomask.workflows.trainings.initial_weights import KNOWN, KnownWeights, begin_with, completed, settings_of
+from cytomask.workflows.trainings.preparation import complete_experiment
 
 SMALL: dict[str, Any] = {
     "backbone": {"depth": 18, "width": 64, "norm": "frozen_batch"},

@@ -17,7 +17,7 @@ from cytomask.formats.ome_tiff import write_ome_tiff
 from cytomask.image import Image
 from cytomask.instances import Instances
 from cytomask.workflows.measure import measure
-from cytomask.workflows.predict_outputs import Outputs
+from cytomask.workflows.predicting.outputs import Outputs
 
 
 def cells(seed: int, side: int = 60) -> np.ndarray:

@@ -13,8 +13,8 @@ from cytomask.errors import ConfigError
 from cytomask.formats.label_images import write_labels
 from cytomask.models.registry import build_segmenter
 from cytomask.workflows.experiment import read_experiment
-from cytomask.workflows.pixel_weights import with_balanced_weights
-from cytomask.workflows.train_preparation import complete_experiment
+from cytomask.workflows.trainings.pixel_weights import with_balanced_weights
+from cytomask.workflows.trainings.preparation import complete_experiment
 
 
 @pytest.fixture(scope="module")

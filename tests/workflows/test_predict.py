@@ -19,10 +19,10 @@ from cytomask.formats.label_images import read_labels
 from cytomask.instances import Instances
 from cytomask.models.bundle import Bundle, ModelSpec, load_bundle, save_bundle
 from cytomask.models.registry import build_segmenter
-from cytomask.workflows import predict_outputs as outputs
 from cytomask.workflows.predict import predict_images
-from cytomask.workflows.predict_job import ImageTask, Job
-from cytomask.workflows.result_names import name_results
+from cytomask.workflows.predicting import outputs
+from cytomask.workflows.predicting.job import ImageTask, Job
+from cytomask.workflows.predicting.result_names import name_results
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,9 @@ from cytomask.formats.label_images import read_labels
 from cytomask.models.bundle import Bundle, ModelSpec, save_bundle
 from cytomask.models.registry import build_segmenter
 from cytomask.prediction.fusion import Fusion
-from cytomask.workflows import predict_job
 from cytomask.workflows.ensemble import Combination
 from cytomask.workflows.predict import predict_images
+from cytomask.workflows.predicting import job as predict_job
 
 
 def save_model(folder: Path, name: str, radius: float, classes: tuple[str, ...], likes: float = 0.5) -> Path:

@@ -18,8 +18,8 @@ import torch
 import zarr
 from PIL import Image as Picture
 
-import cytomask.workflows.predict_giant as giant
-import cytomask.workflows.predict_giant_steps as steps
+import cytomask.workflows.predicting.giant as giant
+import cytomask.workflows.predicting.giant_steps as steps
 from cytomask.cli.app import run
 from cytomask.errors import ChannelError, OutputError
 from cytomask.formats.label_images import read_labels
@@ -29,9 +29,9 @@ from cytomask.models.bundle import Bundle, ModelSpec, save_bundle
 from cytomask.models.registry import build_segmenter
 from cytomask.prediction.spool import Spool
 from cytomask.workflows import predict as workflow
-from cytomask.workflows import predict_job
 from cytomask.workflows.predict import predict_images
-from cytomask.workflows.predict_progress import PROGRESS_NAME, ImageProgress
+from cytomask.workflows.predicting import job as predict_job
+from cytomask.workflows.predicting.progress import PROGRESS_NAME, ImageProgress
 
 SIDE = (333, 290)
 #: Tiles of a few dozen pixels.

@@ -29,13 +29,13 @@ from cytomask.models.bundle import Bundle, ModelSpec, save_bundle
 from cytomask.models.registry import build_segmenter
 from cytomask.reporting.colours import class_colours
 from cytomask.reporting.overlay import OverlayStyle
-from cytomask.workflows import run_outputs
-from cytomask.workflows.class_masks import class_file_names, write_class_masks
-from cytomask.workflows.coco_results import coco_lines, write_lines
 from cytomask.workflows.predict import predict_images
-from cytomask.workflows.predict_outputs import Outputs
-from cytomask.workflows.run_outputs import DoneImage, write_run_outputs
-from cytomask.workflows.submission import NumberedImage, number_images, write_submission
+from cytomask.workflows.predicting import run_outputs
+from cytomask.workflows.predicting.class_masks import class_file_names, write_class_masks
+from cytomask.workflows.predicting.coco_results import coco_lines, write_lines
+from cytomask.workflows.predicting.outputs import Outputs
+from cytomask.workflows.predicting.run_outputs import DoneImage, write_run_outputs
+from cytomask.workflows.predicting.submission import NumberedImage, number_images, write_submission
 
 CLASSES = ("Cells", "Alpha Granule", "none/at all")
 SIDE = 160

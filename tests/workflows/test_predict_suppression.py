@@ -20,9 +20,9 @@ from cytomask.models.bundle import Bundle, ModelSpec, save_bundle
 from cytomask.models.dense.config import DensePostprocess
 from cytomask.models.registry import build_segmenter
 from cytomask.models.star.config import StarPostprocess
-from cytomask.workflows import predict_job
 from cytomask.workflows.model import load, override_thresholds
 from cytomask.workflows.predict import predict_images
+from cytomask.workflows.predicting import job as predict_job
 
 SIDE = (200, 180)
 PLAIN: dict[str, Any] = {"device": "cpu", "precision": "float32"}

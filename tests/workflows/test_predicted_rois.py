@@ -11,7 +11,7 @@ from cytomask.formats.annotations.imagej_files import read_regions, write_region
 from cytomask.formats.ome_tiff import write_ome_tiff
 from cytomask.image import Image
 from cytomask.instances import Instances
-from cytomask.workflows.predict_outputs import Outputs
+from cytomask.workflows.predicting.outputs import Outputs
 from cytomask.workflows.subimages import cut_subimages
 
 

@@ -20,7 +20,7 @@ from cytomask.image import Image
 from cytomask.label_layers import LabelLayers
 from cytomask.workflows.generated import generate_field
 from cytomask.workflows.preview_augmentation import GEOMETRY, preview_augmentation
-from cytomask.workflows.train_preparation import experiment_on, open_data, training_images
+from cytomask.workflows.trainings.preparation import experiment_on, open_data, training_images
 
 
 @pytest.fixture(scope="module")

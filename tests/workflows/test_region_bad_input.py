@@ -19,8 +19,8 @@ from cytomask.data.dataset import open_dataset
 from cytomask.models.bundle import Bundle, ModelSpec, load_bundle, save_bundle
 from cytomask.models.registry import build_segmenter
 from cytomask.workflows.experiment import read_experiment
-from cytomask.workflows.initial_weights import begin_with
-from cytomask.workflows.train_preparation import complete_experiment
+from cytomask.workflows.trainings.initial_weights import begin_with
+from cytomask.workflows.trainings.preparation import complete_experiment
 
 SIDE = 64
 MODEL: dict[str, Any] = {

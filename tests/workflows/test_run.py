@@ -19,14 +19,14 @@ import yaml
 from cytomask.errors import ConfigError, OutputError
 from cytomask.formats.label_images import read_labels, write_labels
 from cytomask.models.bundle import load_bundle, read_spec
-from cytomask.workflows.compare_candidates import find_candidates
+from cytomask.workflows.comparing.candidates import find_candidates
 from cytomask.workflows.experiment import read_experiment
 from cytomask.workflows.generated import write_generated_dataset
 from cytomask.workflows.models import find_model
 from cytomask.workflows.run import RunResult, run_experiment
 from cytomask.workflows.run_folder import RunFolder
-from cytomask.workflows.run_lock import run_locked
-from cytomask.workflows.stage_table import STAGES
+from cytomask.workflows.stages.lock import run_locked
+from cytomask.workflows.stages.table import STAGES
 from cytomask.workflows.train import train_experiment
 
 ALL = ["prepare", "train", "tune", "evaluate", "visualise", "report"]
@@ -290,7 +290,7 @@ def test_data_elsewhere_are_the_same_data(place: Path) -> None:
 
 
 def test_a_changed_program_is_noticed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import cytomask.workflows.stage_state as stage_state
+    import cytomask.workflows.stages.state as stage_state
 
     package = place / "package"
     shutil.copytree(stage_state._PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__", "shipped"))

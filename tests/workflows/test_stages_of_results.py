@@ -17,8 +17,8 @@ from cytomask.reporting.overlay import write_png
 from cytomask.workflows.experiment import Experiment
 from cytomask.workflows.models import find_model
 from cytomask.workflows.run_folder import RunFolder
-from cytomask.workflows.stage_pictures import read_list
 from cytomask.workflows.stages import evaluate, report, visualise
+from cytomask.workflows.stages.pictures import read_list
 
 SIZE = 96
 

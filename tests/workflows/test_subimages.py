@@ -25,8 +25,8 @@ from cytomask.formats.label_images import read_labels, write_labels
 from cytomask.formats.ome_tiff import write_ome_tiff
 from cytomask.image import Image
 from cytomask.instances import Instances
-from cytomask.workflows.subimage_cutter import CropOptions
-from cytomask.workflows.subimage_windows import empty_windows, window_around
+from cytomask.workflows.cutting.cutter import CropOptions
+from cytomask.workflows.cutting.windows import empty_windows, window_around
 from cytomask.workflows.subimages import cut_subimages
 
 SHAPE = (60, 80)

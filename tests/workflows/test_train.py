@@ -16,7 +16,7 @@ from cytomask.training.distributed import Place
 from cytomask.workflows.generated import generate_field, write_generated_dataset
 from cytomask.workflows.model import load
 from cytomask.workflows.train import TrainResult, train_experiment
-from cytomask.workflows.train_preparation import Prepared
+from cytomask.workflows.trainings.preparation import Prepared
 from cytomask.workflows.tune import tune_model
 
 SETTINGS = [

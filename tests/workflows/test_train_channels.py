@@ -27,8 +27,8 @@ from cytomask.workflows.model import load
 from cytomask.workflows.models import describe_model
 from cytomask.workflows.predict import predict_images
 from cytomask.workflows.train import TrainResult, train_experiment
-from cytomask.workflows.train_channels import EmptyChannels
-from cytomask.workflows.train_preparation import experiment_on, prepare
+from cytomask.workflows.trainings.channels import EmptyChannels
+from cytomask.workflows.trainings.preparation import experiment_on, prepare
 
 NAMES = ("actin", "DAPI", "CD4", "CD8")
 SETTINGS = [
@@ -110,7 +110,7 @@ def test_prediction_needs_no_more_than_the_image(trained: TrainResult, data: Pat
 def test_on_disk_after_an_interruption(
     trained: TrainResult, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import cytomask.workflows.predict_giant_steps as steps
+    import cytomask.workflows.predicting.giant_steps as steps
 
     image = data / "images" / "5.ome.tif"
     options: dict[str, Any] = {"device": "cpu", "precision": "float32", "tile": 64, "overlap": 32}

@@ -17,10 +17,15 @@ from cytomask.formats.label_images import write_labels
 from cytomask.models.bundle import load_bundle, read_spec
 from cytomask.models.registry import build_segmenter
 from cytomask.workflows.experiment import read_experiment
-from cytomask.workflows.initial_weights import KNOWN
 from cytomask.workflows.model import load
 from cytomask.workflows.train import train_experiment
-from cytomask.workflows.train_preparation import complete_experiment, load_for_training, load_held_out, training_scale
+from cytomask.workflows.trainings.initial_weights import KNOWN
+from cytomask.workflows.trainings.preparation import (
+    complete_experiment,
+    load_for_training,
+    load_held_out,
+    training_scale,
+)
 
 SMALL = {
     "data": {

@@ -19,7 +19,7 @@ from cytomask.training.distributed import Place, place_of_launcher
 from cytomask.training.loaders import ShareOfBatches
 from cytomask.workflows.generated import write_generated_dataset
 from cytomask.workflows.train import TrainResult, train_experiment
-from cytomask.workflows.train_together import Team, is_lost, team_of
+from cytomask.workflows.trainings.together import Team, is_lost, team_of
 
 SETTINGS = [
     "training.epochs=2",

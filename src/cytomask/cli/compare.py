@@ -53,7 +53,7 @@ def compare(
     """Compare models on the same images: which is better, by how much, how sure that is, and what each costs."""
     from cytomask.evaluation.confidence import Bootstrap
     from cytomask.workflows.compare import compare_models
-    from cytomask.workflows.compare_outputs import print_comparison
+    from cytomask.workflows.comparing.outputs import print_comparison
     from cytomask.workflows.evaluate import THRESHOLDS, read_thresholds
 
     result = compare_models(

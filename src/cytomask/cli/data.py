@@ -13,7 +13,7 @@ app = typer.Typer(help="Published data sets: list them, show one, fetch one.", n
 @app.command("list")
 def list_data_sets() -> None:
     """List the published data sets that can be fetched by name."""
-    from cytomask.workflows.data_sets_catalogue import describe_catalogue
+    from cytomask.workflows.data_sets.catalogue import describe_catalogue
 
     for line in describe_catalogue():
         typer.echo(line)
@@ -22,7 +22,7 @@ def list_data_sets() -> None:
 @app.command("show")
 def show_data_set(name: Annotated[str, typer.Argument(help="A name that `cytomask data list` shows.")]) -> None:
     """Show what a data set holds, its licence, and what to cite."""
-    from cytomask.workflows.data_sets_catalogue import find_data_set
+    from cytomask.workflows.data_sets.catalogue import find_data_set
 
     for line in find_data_set(name).describe():
         typer.echo(line)
@@ -45,8 +45,8 @@ def get(
     """Fetch a data set and make it ready: `cytomask check` and `train` open its folder at once."""
     import sys
 
-    from cytomask.workflows.data_sets_catalogue import find_data_set
-    from cytomask.workflows.data_sets_get import get_data_set
+    from cytomask.workflows.data_sets.catalogue import find_data_set
+    from cytomask.workflows.data_sets.fetching import get_data_set
 
     entry = find_data_set(name)
     for line in entry.describe():

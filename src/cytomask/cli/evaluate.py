@@ -65,7 +65,7 @@ def evaluate(
     from cytomask.evaluation.coco_settings import CocoSettings, read_areas, with_limit
     from cytomask.evaluation.confidence import Bootstrap
     from cytomask.reporting.tables import print_metrics
-    from cytomask.workflows.cluster import open_cluster
+    from cytomask.workflows.clusters.cluster import open_cluster
     from cytomask.workflows.evaluate import THRESHOLDS, evaluate_predictions, read_thresholds
 
     settings = CocoSettings() if areas is None else CocoSettings(areas=read_areas(areas))

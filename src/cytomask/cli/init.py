@@ -38,7 +38,7 @@ def init(
     from cytomask.workflows.init import begin_experiment, recipe_purposes
 
     if schema is not None:
-        from cytomask.workflows.experiment_schema import write_schema
+        from cytomask.workflows.experiments.schema import write_schema
 
         typer.echo(f"written: {write_schema(schema)}")
         return

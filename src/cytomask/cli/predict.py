@@ -162,10 +162,10 @@ def predict(
 ) -> None:
     """Segment images: label images, overlays, object tables, masks of classes, charts, COCO results."""
     from cytomask.reporting.overlay import OverlayStyle
-    from cytomask.workflows.cluster import open_cluster
+    from cytomask.workflows.clusters.cluster import open_cluster
     from cytomask.workflows.ensemble import combination
     from cytomask.workflows.predict import predict_images
-    from cytomask.workflows.split_images import images_of_split
+    from cytomask.workflows.predicting.split_images import images_of_split
 
     with open_cluster(scheduler, workers) as cluster:
         summary = predict_images(

@@ -37,7 +37,7 @@ def preview_augmentation(
     """Show what training will see: items as the network gets them, the truth outlined, as one picture."""
     from cytomask.workflows.preview_augmentation import preview_augmentation as preview
     from cytomask.workflows.preview_augmentation import write_preview
-    from cytomask.workflows.train_preparation import experiment_on
+    from cytomask.workflows.trainings.preparation import experiment_on
 
     grid = preview(
         experiment,

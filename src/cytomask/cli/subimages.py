@@ -61,8 +61,8 @@ def subimages(
     plane: Annotated[int | None, typer.Option(min=0, help="Which plane of a stack or movie to use, from 0.")] = None,
 ) -> None:
     """Cut crops around regions of interest, as a data set: all channels, labels, previews, empty windows."""
-    from cytomask.workflows.subimage_cutter import CropOptions
-    from cytomask.workflows.subimage_windows import parse_size
+    from cytomask.workflows.cutting.cutter import CropOptions
+    from cytomask.workflows.cutting.windows import parse_size
     from cytomask.workflows.subimages import cut_subimages
 
     summary = cut_subimages(

@@ -16,9 +16,9 @@ from cytomask.data.check.kinds import TITLES, gravest_first
 from cytomask.data.check.set_faults import boxes, class_counts, diameters
 from cytomask.data.dataset import Dataset
 from cytomask.output import output_folder, replacing
-from cytomask.workflows.check_model import fitting_settings, model_faults, patch_faults
-from cytomask.workflows.check_pictures import Pictures
-from cytomask.workflows.examination import examine_data
+from cytomask.workflows.checking.examination import examine_data
+from cytomask.workflows.checking.model import fitting_settings, model_faults, patch_faults
+from cytomask.workflows.checking.pictures import Pictures
 
 REPORT_NAME, PAGE_NAME = "check.json", "check.html"
 #: Bins of the histogram of diameters, and how many shapes are listed.
@@ -47,7 +47,7 @@ def check_data(
     model
         A model (name, bundle or run) whose limits the objects are compared with.
     fix
-        New folder for a repaired copy; see :func:`cytomask.workflows.repair.repair_data`.
+        New folder for a repaired copy; see :func:`cytomask.workflows.checking.repair.repair_data`.
     workers
         Threads; each holds one image. None: as many as there are processors, at most four.
 
@@ -94,7 +94,7 @@ def check_data(
     if folder is not None:
         _write(report, folder, Pictures([] if dataset is None else dataset.samples))
     if fix is not None:
-        from cytomask.workflows.repair import repair_examined
+        from cytomask.workflows.checking.repair import repair_examined
 
         repair_examined(seen, path, fix)
     return report

@@ -22,12 +22,12 @@ from cytomask.evaluation.permutation import smallest_p
 from cytomask.evaluation.summary import plain
 from cytomask.output import output_folder
 from cytomask.progress import say, track, warn
-from cytomask.workflows.compare_candidates import EPOCHS_NAME, Candidate, find_candidates
-from cytomask.workflows.compare_model import Cost, MeasuredModel, channels_of, cost_of, peak_memory_mb
-from cytomask.workflows.evaluation_inputs import Inputs, annotator_entries, find_inputs, join_classes
-from cytomask.workflows.evaluation_sides import Side, open_side, side_of_dataset
+from cytomask.workflows.comparing.candidates import EPOCHS_NAME, Candidate, find_candidates
+from cytomask.workflows.comparing.model import Cost, MeasuredModel, channels_of, cost_of, peak_memory_mb
+from cytomask.workflows.evaluating.inputs import Inputs, annotator_entries, find_inputs, join_classes
+from cytomask.workflows.evaluating.sides import Side, open_side, side_of_dataset
 from cytomask.workflows.models import BUNDLE_IN_RUN
-from cytomask.workflows.trained_once import train_once
+from cytomask.workflows.trainings.once import train_once
 
 #: By which models are ranked, as training and tuning choose.
 RANK_BY = "mean_accuracy_50_90"
@@ -170,7 +170,7 @@ def compare_models(
         rows = _rows(done, rank_by)
         for notice in table["notices"]:
             warn(notice)
-        from cytomask.workflows.compare_outputs import write_comparison
+        from cytomask.workflows.comparing.outputs import write_comparison
 
         by_name = {one.candidate.name: one for one in done}
         ordered = [by_name[model["name"]] for model in table["models"]]

@@ -18,7 +18,7 @@ from cytomask.formats.annotations.annotation_formats import ANNOTATION_FORMATS, 
 from cytomask.formats.annotations.losses import Losses
 from cytomask.formats.annotations.open_annotations import find_format, open_annotations, recognise_format
 from cytomask.progress import say, track, warn
-from cytomask.workflows.result_names import COCO_NAME, RECORD_NAME
+from cytomask.workflows.predicting.result_names import COCO_NAME, RECORD_NAME
 
 DATASET = "data set"
 #: Formats that have a file for each image, by the suffix of these.

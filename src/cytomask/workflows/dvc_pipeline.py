@@ -13,11 +13,11 @@ import yaml
 from cytomask.data.dataset import open_dataset
 from cytomask.errors import ConfigError, OutputError
 from cytomask.output import replacing
-from cytomask.workflows.data_state import data_files
 from cytomask.workflows.experiment import Experiment, read_experiment
 from cytomask.workflows.run_folder import RunFolder
-from cytomask.workflows.run_lock import LOCK_NAME
-from cytomask.workflows.stage_table import STAGES, Stage
+from cytomask.workflows.stages.data_state import data_files
+from cytomask.workflows.stages.lock import LOCK_NAME
+from cytomask.workflows.stages.table import STAGES, Stage
 
 PIPELINE_NAME = "dvc.yaml"
 _COMMAND = "cytomask run"

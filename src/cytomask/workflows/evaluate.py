@@ -23,11 +23,11 @@ from cytomask.evaluation.summary import plain
 from cytomask.evaluation.worst import N_WORST
 from cytomask.output import output_folder, replacing
 from cytomask.progress import warn
-from cytomask.workflows.evaluation_inputs import Inputs, find_inputs
-from cytomask.workflows.evaluation_pairs import PREDICTION, Compared, Comparison, Sources, name_of
+from cytomask.workflows.evaluating.inputs import Inputs, find_inputs
+from cytomask.workflows.evaluating.pairs import PREDICTION, Compared, Comparison, Sources, name_of
 
 if TYPE_CHECKING:
-    from cytomask.workflows.cluster import Cluster
+    from cytomask.workflows.clusters.cluster import Cluster
 
 METRICS_NAME, TABLE_NAME, PAGE_NAME = "metrics.json", "per_image.csv", "evaluation.html"
 
@@ -120,7 +120,7 @@ def evaluate_predictions(
         compared: Iterable[tuple[Pair, Compared]] = comparison.here()
     else:
         # Dask is an extra.
-        from cytomask.workflows.cluster_evaluate import compare_on_cluster
+        from cytomask.workflows.clusters.evaluating import compare_on_cluster
 
         sources = Sources.whole(predictions, truth, split, annotators, max_images)
         compared = compare_on_cluster(cluster, comparison, sources, folder)
@@ -186,7 +186,7 @@ def _write(folder: Path, found: Evaluation, page: bool) -> None:
         if page:
             # Drawing is slow to import, and not needed without the page.
             from cytomask.reporting.evaluation_page import write_evaluation_page
-            from cytomask.workflows.evaluation_pictures import make_pictures
+            from cytomask.workflows.evaluating.pictures import make_pictures
 
             write_evaluation_page(folder / PAGE_NAME, found.metrics, found.rows(), make_pictures(found.worst))
 

@@ -13,11 +13,11 @@ from cytomask.errors import ConfigError, OutputError
 from cytomask.output import replacing
 from cytomask.progress import say
 from cytomask.workflows.experiment import RECIPES, Experiment, read_experiment, recipe_names
-from cytomask.workflows.experiment_schema import SCHEMA_NAME, write_schema
+from cytomask.workflows.experiments.schema import SCHEMA_NAME, write_schema
 
 if TYPE_CHECKING:
-    from cytomask.workflows.init_facts import DataFacts
-    from cytomask.workflows.init_proposals import Machine, Proposal
+    from cytomask.workflows.proposals.facts import DataFacts
+    from cytomask.workflows.proposals.rules import Machine, Proposal
 
 #: So long, in seconds, a training may take without a GPU, and with one, if nobody says otherwise.
 _PATIENCE, _PATIENCE_GPU = 3600.0, 3 * 3600.0
@@ -94,7 +94,7 @@ def begin_experiment(
         raise ConfigError(
             "a recipe has its model family", found=f"--recipe {recipe} --family {family}", fix="leave one of them out"
         )
-    from cytomask.workflows.init_writing import experiment_text
+    from cytomask.workflows.proposals.writing import experiment_text
 
     facts, machine, settings = _settings(data, recipe, family)
     chosen = _named(name or (Path(str(data)).stem if data is not None else recipe) or "experiment")
@@ -127,9 +127,9 @@ def _settings(
 ) -> tuple[DataFacts | None, Machine | None, list[Proposal]]:
     if data is None:
         return None, None, []
-    from cytomask.workflows.init_facts import look_at_data
-    from cytomask.workflows.init_proposals import propose, this_machine
-    from cytomask.workflows.init_recipes import differing
+    from cytomask.workflows.proposals.facts import look_at_data
+    from cytomask.workflows.proposals.recipes import differing
+    from cytomask.workflows.proposals.rules import propose, this_machine
 
     facts, machine = look_at_data(data), this_machine()
     return facts, machine, propose(facts, machine, family) if recipe is None else differing(recipe, facts, machine)
@@ -140,7 +140,7 @@ def _named(text: str) -> str:
 
 
 def _data_path(data: str | Path, folder: Path) -> Proposal:
-    from cytomask.workflows.init_proposals import Proposal
+    from cytomask.workflows.proposals.rules import Proposal
 
     text = str(data)
     if "://" in text:
@@ -153,7 +153,7 @@ def _data_path(data: str | Path, folder: Path) -> Proposal:
 
 
 def _identity(name: str, recipe: str | None, facts: DataFacts | None) -> list[Proposal]:
-    from cytomask.workflows.init_proposals import Proposal
+    from cytomask.workflows.proposals.rules import Proposal
 
     found = [Proposal(("name",), name)]
     if recipe is not None:
@@ -175,7 +175,7 @@ def _identity(name: str, recipe: str | None, facts: DataFacts | None) -> list[Pr
 
 def _in_order(settings: Sequence[Proposal]) -> list[Proposal]:
     """As the schema has them, so that files of experiments look alike."""
-    from cytomask.workflows.experiment_sections import DataSection
+    from cytomask.workflows.experiments.sections import DataSection
 
     order = {name: k for k, name in enumerate(DataSection.model_fields)}
     return sorted(settings, key=lambda one: order.get(one.place[1], 99) if one.place[0] == "data" else 0)
@@ -183,8 +183,8 @@ def _in_order(settings: Sequence[Proposal]) -> list[Proposal]:
 
 def _with_overrides(settings: Sequence[Proposal], overrides: Sequence[str]) -> list[Proposal]:
     """Put what was said in place of what is proposed."""
-    from cytomask.workflows.experiment_yaml import read_value
-    from cytomask.workflows.init_proposals import Proposal
+    from cytomask.workflows.experiments.strict_yaml import read_value
+    from cytomask.workflows.proposals.rules import Proposal
 
     found = list(settings)
     for text in overrides:
@@ -237,8 +237,8 @@ def _timed(
     settings: list[Proposal], text: str, out: Path, facts: DataFacts, machine: Machine, overrides: Sequence[str]
 ) -> list[Proposal]:
     """Say how long training takes, and propose as many epochs as the patience for it allows."""
-    from cytomask.workflows.init_proposals import Proposal, find
-    from cytomask.workflows.init_timing import seconds_per_step
+    from cytomask.workflows.proposals.rules import Proposal, find
+    from cytomask.workflows.proposals.timing import seconds_per_step
 
     draft = out.with_name(f".{out.name}.draft")
     try:

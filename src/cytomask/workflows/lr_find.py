@@ -15,7 +15,7 @@ from cytomask.progress import say
 from cytomask.reporting.lr_plot import SweptModel, write_lr_plot
 from cytomask.training.rate_suggestions import Suggestion, suggest_rates
 from cytomask.training.rate_sweep import Sweep, sweep_rates
-from cytomask.workflows.train_preparation import experiment_on, prepare, training_images
+from cytomask.workflows.trainings.preparation import experiment_on, prepare, training_images
 
 ENDS = {
     "range": "the highest rate was reached",

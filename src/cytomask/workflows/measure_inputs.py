@@ -17,9 +17,9 @@ from cytomask.image import Image
 from cytomask.instances import Instances
 from cytomask.label_layers import LabelLayers
 from cytomask.progress import warn
-from cytomask.workflows.evaluation_inputs import pair_names
-from cytomask.workflows.evaluation_sides import UNNAMED, Entry, Side, What, open_side, plain_stem
-from cytomask.workflows.result_names import RECORD_NAME
+from cytomask.workflows.evaluating.inputs import pair_names
+from cytomask.workflows.evaluating.sides import UNNAMED, Entry, Side, What, open_side, plain_stem
+from cytomask.workflows.predicting.result_names import RECORD_NAME
 
 
 @dataclass(frozen=True, slots=True, eq=False)

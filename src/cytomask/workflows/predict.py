@@ -17,22 +17,22 @@ from cytomask.formats.images import list_images
 from cytomask.output import output_folder, replacing
 from cytomask.progress import say, warn
 from cytomask.reporting.overlay import OverlayStyle
-from cytomask.workflows.coco_results import join_lines, split_lines, write_lines
 from cytomask.workflows.ensemble import Combination
 from cytomask.workflows.models import find_model
-from cytomask.workflows.predict_giant import COCO_LINES_NAME
-from cytomask.workflows.predict_job import ImageTask, JobSettings
-from cytomask.workflows.predict_outputs import USUAL, Outputs
-from cytomask.workflows.predict_progress import ImageProgress, file_identity, remove_stale_marks
-from cytomask.workflows.predict_record import ImageResult, PredictionSummary, run_record
-from cytomask.workflows.result_names import COCO_NAME, RECORD_NAME, name_results, protect_inputs
-from cytomask.workflows.run_outputs import DoneImage, write_run_outputs
-from cytomask.workflows.submission import number_images
+from cytomask.workflows.predicting.coco_results import join_lines, split_lines, write_lines
+from cytomask.workflows.predicting.giant import COCO_LINES_NAME
+from cytomask.workflows.predicting.job import ImageTask, JobSettings
+from cytomask.workflows.predicting.outputs import USUAL, Outputs
+from cytomask.workflows.predicting.progress import ImageProgress, file_identity, remove_stale_marks
+from cytomask.workflows.predicting.record import ImageResult, PredictionSummary, run_record
+from cytomask.workflows.predicting.result_names import COCO_NAME, RECORD_NAME, name_results, protect_inputs
+from cytomask.workflows.predicting.run_outputs import DoneImage, write_run_outputs
+from cytomask.workflows.predicting.submission import number_images
 
 if TYPE_CHECKING:
-    from cytomask.workflows.cluster import Cluster
-    from cytomask.workflows.cluster_predict import ClusterJob
-    from cytomask.workflows.predict_job import Job
+    from cytomask.workflows.clusters.cluster import Cluster
+    from cytomask.workflows.clusters.predicting import ClusterJob
+    from cytomask.workflows.predicting.job import Job
 
 
 def predict_images(
@@ -65,9 +65,9 @@ def predict_images(
 
     For each image ``NAME_labels.tif``, ``NAME_overlay.png`` and ``NAME_objects.csv`` (or ``.parquet``), for all
     together ``predictions.json`` (COCO results) and ``run.json`` (what was done, and how each image was read); what
-    else can be written is told in :mod:`cytomask.workflows.predict_outputs`. Every file appears complete or not at all.
-    An image that cannot be read or does not fit the model is told and left out, and the others are done; with one image
-    only, its error is raised.
+    else can be written is told in :mod:`cytomask.workflows.predicting.outputs`. Every file appears complete or not at
+    all. An image that cannot be read or does not fit the model is told and left out, and the others are done; with
+    one image only, its error is raised.
 
     A giant image is worked through on disk: memory is bounded by a tile and its objects, not by the image. Its result
     is the same, but the label image is an OME-Zarr folder, ``NAME_labels.ome.zarr``, and the overlay an overview.
@@ -84,12 +84,12 @@ def predict_images(
     out
         Folder for the results; made if it is not there.
     save
-        What to write, of ``cytomask.workflows.predict_outputs.KINDS``.
+        What to write, of ``cytomask.workflows.predicting.outputs.KINDS``.
     overlay
         How overlays look; None for a colour per object, and nothing written.
     image_ids
         JSON that tells each image's number in a submission, as
-        :func:`~cytomask.workflows.submission.number_images` reads it; None for 1, 2, 3 …
+        :func:`~cytomask.workflows.predicting.submission.number_images` reads it; None for 1, 2, 3 …
     channels
         Channels to use, by name or number.
     diameter
@@ -148,7 +148,7 @@ def predict_images(
         job: Job | ClusterJob = job_settings.open()
     else:
         # Dask is an extra.
-        from cytomask.workflows.cluster_predict import ClusterJob
+        from cytomask.workflows.clusters.predicting import ClusterJob
 
         job = ClusterJob(cluster, job_settings)
     facts = job.facts()

@@ -25,9 +25,9 @@ from cytomask.geometry.warp import Warp
 from cytomask.label_layers import LabelLayers
 from cytomask.reporting.preview_grid import PreviewGrid, PreviewRow, PreviewTile
 from cytomask.workflows.experiment import Experiment
-from cytomask.workflows.result_names import protect_inputs
-from cytomask.workflows.train_channels import with_names
-from cytomask.workflows.train_preparation import experiment_on, open_data, training_images
+from cytomask.workflows.predicting.result_names import protect_inputs
+from cytomask.workflows.trainings.channels import with_names
+from cytomask.workflows.trainings.preparation import experiment_on, open_data, training_images
 
 #: Changes of geometry, then of intensity, in the order in which they are made.
 GEOMETRY = ("flips", "quarter_turns", "rotation", "scale", "elastic")

@@ -17,9 +17,9 @@ from cytomask.reporting.log_curves import log_charts
 from cytomask.reporting.markup import Html
 from cytomask.reporting.run_facts import RunFacts, StagePicture
 from cytomask.reporting.run_page import write_run_page
-from cytomask.workflows.measured_sides import MEASUREMENTS_NAME
+from cytomask.workflows.evaluating.measured_sides import MEASUREMENTS_NAME
 from cytomask.workflows.run_folder import RunFolder
-from cytomask.workflows.stage_pictures import read_list
+from cytomask.workflows.stages.pictures import read_list
 
 #: Files that are larger than this are no tables or settings of a run.
 _MOST_BYTES = 200_000_000

@@ -16,12 +16,12 @@ import yaml
 from cytomask.errors import ConfigError, OutputError
 from cytomask.output import output_folder, replacing
 from cytomask.progress import say
-from cytomask.workflows.data_state import data_identity
 from cytomask.workflows.experiment import Experiment, read_experiment
-from cytomask.workflows.file_digests import FileDigests
 from cytomask.workflows.run_folder import RunFolder
-from cytomask.workflows.run_lock import run_locked
-from cytomask.workflows.stage_state import (
+from cytomask.workflows.stages.data_state import data_identity
+from cytomask.workflows.stages.digests import FileDigests
+from cytomask.workflows.stages.lock import run_locked
+from cytomask.workflows.stages.state import (
     Inputs,
     StageRecord,
     StageStates,
@@ -31,8 +31,8 @@ from cytomask.workflows.stage_state import (
     differ_in_told,
     written_files,
 )
-from cytomask.workflows.stage_table import STAGES, Stage, is_below
-from cytomask.workflows.stage_tracking import is_tracked, track_stage
+from cytomask.workflows.stages.table import STAGES, Stage, is_below
+from cytomask.workflows.stages.tracking import is_tracked, track_stage
 
 #: What is known of files' contents; it may be deleted at any time.
 CACHE_NAME = ".digests.json"

@@ -10,9 +10,9 @@ from pathlib import Path
 from cytomask.errors import ChannelError, CytomaskError, DataError, ImageError, LabelError
 from cytomask.output import new_folder
 from cytomask.progress import track, warn
-from cytomask.workflows.subimage_cutter import CropOptions, Cutter
-from cytomask.workflows.subimage_inputs import open_inputs
-from cytomask.workflows.subimage_tables import write_tables
+from cytomask.workflows.cutting.cutter import CropOptions, Cutter
+from cytomask.workflows.cutting.inputs import open_inputs
+from cytomask.workflows.cutting.tables import write_tables
 
 
 @dataclass

@@ -18,7 +18,7 @@ from cytomask.errors import ConfigError
 from cytomask.models.registry import family_class
 from cytomask.output import output_folder, replacing
 from cytomask.workflows.experiment import Experiment, read_experiment
-from cytomask.workflows.trained_once import train_once
+from cytomask.workflows.trainings.once import train_once
 
 TABLE_NAME, PLOT_NAME = "sweep.csv", "sweep.png"
 #: More runs than this are a mistake rather than a wish.
@@ -261,7 +261,7 @@ def axis_values(values: Sequence[Any]) -> list[float] | None:
 
 def _write(folder: Path, swept: Sequence[Swept], runs: Sequence[SweepRun], rows: list[dict[str, Any]]) -> None:
     from cytomask.reporting.sweep_plot import write_sweep_plot
-    from cytomask.workflows.compare_outputs import write_table
+    from cytomask.workflows.comparing.outputs import write_table
 
     with replacing(folder / TABLE_NAME) as path:
         write_table(path, rows)

@@ -15,8 +15,8 @@ from cytomask.evaluation.confidence import Bootstrap
 from cytomask.evaluation.metrics import evaluate_pairs
 from cytomask.progress import track
 from cytomask.workflows.compare import inputs_of_model
-from cytomask.workflows.compare_model import MeasuredModel
-from cytomask.workflows.evaluation_sides import side_of_dataset
+from cytomask.workflows.comparing.model import MeasuredModel
+from cytomask.workflows.evaluating.sides import side_of_dataset
 from cytomask.workflows.experiment import Experiment
 from cytomask.workflows.models import BUNDLE_IN_RUN
 

@@ -28,8 +28,8 @@ from cytomask.reporting.curves import write_curves
 from cytomask.training.fit import CHECKPOINTS, LAST, TABLE, FitResult, Interrupted, fit
 from cytomask.workflows.experiment import Experiment, experiment_to_yaml, read_experiment
 from cytomask.workflows.run_folder import BUNDLE_IN_RUN, RunFolder
-from cytomask.workflows.train_preparation import Prepared, experiment_on, prepare
-from cytomask.workflows.train_together import team_of
+from cytomask.workflows.trainings.preparation import Prepared, experiment_on, prepare
+from cytomask.workflows.trainings.together import team_of
 from cytomask.workflows.tune import TuneResult, save_tuned, tune_bundle
 
 EXPERIMENT_NAME, RECORD_NAME, CURVES_NAME = "experiment.yaml", "run.yaml", "curves.png"

@@ -15,15 +15,15 @@ from cytomask.output import output_folder
 from cytomask.progress import say, track, warn
 from cytomask.workflows.ensemble import Combination
 from cytomask.workflows.evaluate import evaluate_predictions
-from cytomask.workflows.evaluation_inputs import find_inputs
-from cytomask.workflows.evaluation_pictures import make_pictures
+from cytomask.workflows.evaluating.inputs import find_inputs
+from cytomask.workflows.evaluating.measured_sides import MEASUREMENTS_NAME, measure_sides, write_measurements
+from cytomask.workflows.evaluating.pictures import make_pictures
 from cytomask.workflows.experiment import Experiment
-from cytomask.workflows.measured_sides import MEASUREMENTS_NAME, measure_sides, write_measurements
 from cytomask.workflows.predict import predict_images
-from cytomask.workflows.predict_record import PredictionSummary
-from cytomask.workflows.result_names import COCO_NAME, RECORD_NAME
+from cytomask.workflows.predicting.record import PredictionSummary
+from cytomask.workflows.predicting.result_names import COCO_NAME, RECORD_NAME
 from cytomask.workflows.run_folder import RunFolder
-from cytomask.workflows.stage_pictures import StagePicture, write_bytes, write_list, write_photo
+from cytomask.workflows.stages.pictures import StagePicture, write_bytes, write_list, write_photo
 
 #: What is written of each test image.
 SAVED = ("labels", "table", "coco")

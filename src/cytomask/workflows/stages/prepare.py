@@ -20,8 +20,8 @@ from cytomask.progress import track
 from cytomask.reporting.overlay import draw_overlay
 from cytomask.workflows.experiment import Experiment
 from cytomask.workflows.run_folder import RunFolder
-from cytomask.workflows.stage_pictures import write_photo
-from cytomask.workflows.train_preparation import open_data
+from cytomask.workflows.stages.pictures import write_photo
+from cytomask.workflows.trainings.preparation import open_data
 
 #: So many training images are drawn, and the longest side of a picture in pixels.
 EXAMPLES, LONGEST_SIDE = 6, 640

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cytomask.workflows.experiment import Experiment
 from cytomask.workflows.run_folder import RunFolder
-from cytomask.workflows.stage_tracking import is_tracked
+from cytomask.workflows.stages.tracking import is_tracked
 from cytomask.workflows.train import EXPERIMENT_NAME, train_experiment
 
 if TYPE_CHECKING:

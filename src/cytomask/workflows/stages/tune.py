@@ -9,7 +9,7 @@ from cytomask.output import new_folder, replacing
 from cytomask.workflows.experiment import Experiment
 from cytomask.workflows.models import load_model
 from cytomask.workflows.run_folder import BUNDLE_IN_RUN, RunFolder
-from cytomask.workflows.train_preparation import open_data
+from cytomask.workflows.trainings.preparation import open_data
 from cytomask.workflows.tune import TuneResult, save_tuned, tune_bundle
 
 

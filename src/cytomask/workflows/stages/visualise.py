@@ -18,11 +18,11 @@ from cytomask.instances import Instances
 from cytomask.output import output_folder
 from cytomask.progress import track, warn
 from cytomask.workflows.evaluate import METRICS_NAME
-from cytomask.workflows.evaluation_inputs import Inputs, find_inputs
+from cytomask.workflows.evaluating.inputs import Inputs, find_inputs
+from cytomask.workflows.evaluating.measured_sides import MEASUREMENTS_NAME
 from cytomask.workflows.experiment import Experiment, VisualiseSection
-from cytomask.workflows.measured_sides import MEASUREMENTS_NAME
 from cytomask.workflows.run_folder import RunFolder
-from cytomask.workflows.stage_pictures import StagePicture, write_list, write_photo
+from cytomask.workflows.stages.pictures import StagePicture, write_list, write_photo
 
 #: Longer side of each of the pictures that stand side by side.
 PANEL_SIDE = 640

@@ -1,0 +1,1 @@
+"""The examination of annotated data, and its repair."""

@@ -1,0 +1,1 @@
+"""What is compared, what it costs, and what is written of it."""

@@ -1,0 +1,1 @@
+"""Crops around regions of interest."""

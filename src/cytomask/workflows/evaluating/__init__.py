@@ -1,0 +1,1 @@
+"""The two sides of an evaluation: finding, reading, scoring and drawing them."""

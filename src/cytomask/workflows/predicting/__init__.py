@@ -1,0 +1,1 @@
+"""The steps of a prediction, and what it writes."""

@@ -1,0 +1,1 @@
+"""What a training begins with, in one process or several."""
