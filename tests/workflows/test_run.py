@@ -20,6 +20,7 @@ from cytomask.errors import ConfigError, OutputError
 from cytomask.formats.label_images import read_labels, write_labels
 from cytomask.models.bundle import load_bundle, read_spec
 from cytomask.workflows.comparing.candidates import find_candidates
+from cytomask.workflows.evaluate import evaluate_predictions
 from cytomask.workflows.experiment import read_experiment
 from cytomask.workflows.generated import write_generated_dataset
 from cytomask.workflows.models import find_model
@@ -417,6 +418,19 @@ def test_a_run_is_a_model_for_other_commands(place: Path) -> None:
     assert (candidate.name, candidate.kind, candidate.run) == ("blobs", "model", run.train)
     # It can be run again by its folder alone.
     assert ran(run_experiment(run.path)) == []
+
+
+def test_the_folder_of_a_run_stands_for_what_it_predicted(place: Path) -> None:
+    run = RunFolder(place / "runs" / "blobs")
+    found = evaluate_predictions(run.path, place / "data", split="test").metrics
+    kept = json.loads((run.evaluation / "metrics.json").read_text())
+    assert found["predictions"] == str(run.predictions)
+    assert found["matching"] == kept["matching"]
+
+
+def test_a_wrong_column_is_told_before_training(place: Path) -> None:
+    with pytest.raises(ConfigError, match=r"evaluation\.group_by"):
+        again("evaluation.group_by=[tissue]", force=True)
 
 
 def test_the_training_of_a_run_can_be_resumed_by_itself(place: Path) -> None:

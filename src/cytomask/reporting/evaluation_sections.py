@@ -115,7 +115,8 @@ def by_size(metrics: Mapping[str, Any]) -> Html | None:
         return None
     names = ["–".join(_length(end) for end in one["diameter_px"]) for one in bins]
     series = [
-        (what, [one.get(key) for one in bins]) for key, what in (("recall", "found"), ("mean_iou", "outline overlap"))
+        (what, [one.get(key) for one in bins])
+        for key, what in (("recall", "found"), ("mean_iou", "overlap, 0 if missed"))
     ]
     chart = bar_chart(
         names,

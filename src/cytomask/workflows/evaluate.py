@@ -25,6 +25,7 @@ from cytomask.output import output_folder, replacing
 from cytomask.progress import warn
 from cytomask.workflows.evaluating.inputs import Inputs, find_inputs
 from cytomask.workflows.evaluating.pairs import PREDICTION, Compared, Comparison, Sources, name_of
+from cytomask.workflows.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from cytomask.workflows.clusters.cluster import Cluster
@@ -56,10 +57,10 @@ def evaluate_predictions(
     Parameters
     ----------
     predictions
-        A label image, a folder of them, or annotations of any format that can be read, such as COCO results; images
-        are paired with the truth by name, whether a file is called ``a.png`` or ``a_labels.tif``. COCO metrics are
-        computed where there are scores, as in a folder that ``predict`` wrote. Classes are compared where both sides
-        tell them, by their names.
+        A label image, a folder of them, annotations of any format that can be read, such as COCO results, or the
+        folder of a run, for what it predicted; images are paired with the truth by name, whether a file is called
+        ``a.png`` or ``a_labels.tif``. COCO metrics are computed where there are scores, as in a folder that ``predict``
+        wrote. Classes are compared where both sides tell them, by their names.
     truth
         The same, or a data set (its folder or YAML file).
     out
@@ -110,6 +111,9 @@ def evaluate_predictions(
     ClusterError
         If the processes are not there, do not see the files, or have other versions.
     """
+    run = RunFolder(Path(predictions))
+    if run.state.is_file():
+        predictions = run.predictions
     inputs = find_inputs(predictions, truth, split, annotators, max_images)
     folder = None if out is None else output_folder(out)
     bootstrap, coco, thresholds = bootstrap or Bootstrap(), coco or CocoSettings(), all_thresholds(thresholds)

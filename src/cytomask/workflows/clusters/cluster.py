@@ -401,4 +401,22 @@ def _started(distributed: Any, workers: int) -> Iterator[Cluster]:
             memory_limit=0,
             silence_logs="CRITICAL",
         )
-        yield Cluster(distributed.Client(local, set_as_default=False), [local])
+        client = distributed.Client(local, set_as_default=False)
+        client.register_plugin(_deaf(distributed))
+        yield Cluster(client, [local])
+
+
+def _deaf(distributed: Any) -> Any:
+    """A plugin for workers of this machine: Ctrl-C is for the process that leads, which ends them."""
+
+    class Deaf(distributed.WorkerPlugin):
+        name = "deaf"
+
+        def setup(self, worker: Any) -> None:  # noqa: ARG002
+            import signal
+            from contextlib import suppress
+
+            with suppress(ValueError):  # not the main thread
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    return Deaf()

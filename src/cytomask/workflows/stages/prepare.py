@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from cytomask.data.dataset import Dataset
 from cytomask.data.object_sizes import box_shapes, equivalent_diameters, size_percentiles
 from cytomask.data.sample import Sample, load_sample
-from cytomask.errors import DataError
+from cytomask.errors import ConfigError, DataError
 from cytomask.output import new_folder, output_folder
 from cytomask.progress import track
 from cytomask.reporting.overlay import draw_overlay
@@ -50,12 +51,15 @@ def run_stage(run: RunFolder, experiment: Experiment) -> list[str]:
     DataError
         If files are missing, cannot be read or contradict each other, all of which are told together; or there are no
         training images.
+    ConfigError
+        If evaluation is to group by a column that there is not.
     """
     dataset = open_data(experiment)
     train = dataset.split(experiment.data.train)
     dataset.split(experiment.data.validation)
     if not train:
         raise DataError("there are no training images", where=dataset.source, found=dataset.describe())
+    _check_columns(dataset, experiment.evaluation.group_by)
     dataset.verify()
     content = data_record(dataset, experiment)
     if run.data.is_dir():
@@ -76,6 +80,20 @@ def run_stage(run: RunFolder, experiment: Experiment) -> list[str]:
             f"{sizes['diameter_p95']:.3g} pixels, middle {sizes['diameter_p50']:.3g}"
         )
     return told
+
+
+def _check_columns(dataset: Dataset, columns: Sequence[str]) -> None:
+    """Columns that evaluation groups by must be there: it would say so only after the training."""
+    known = list(dict.fromkeys(column for sample in dataset.samples for column in sample.group))
+    for column in columns:
+        if column not in known:
+            near = get_close_matches(column, known, 1)
+            raise ConfigError(
+                f"the data set's table has no column {column!r}",
+                where="evaluation.group_by",
+                found=", ".join(known) or "no table",
+                fix=f"did you mean {near[0]!r}?" if near else "name one of these, or leave it out",
+            )
 
 
 def data_record(dataset: Dataset, experiment: Experiment) -> dict[str, Any]:
