@@ -20,7 +20,7 @@ NOTEBOOKS = ROOT / "docs" / "notebooks"
 #: Where executed notebooks are kept.
 KEPT = ROOT / ".notebooks"
 #: A cell that runs longer than so many seconds has gone wrong.
-SECONDS = 240
+SECONDS = 900
 #: Escape sequences that colour text on terminals.
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 

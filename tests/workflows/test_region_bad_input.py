@@ -194,11 +194,11 @@ def test_unknown_category(tmp_path: Path, train) -> None:
 @pytest.mark.parametrize(
     ("setting", "telling"),
     [
-        ("model.anchors.sizes=[[8],[16],[32],[64]]", "found: anchors: anchor sizes are given for five levels"),
-        ("model.anchors.sizes=[[0],[8],[16],[32],[64]]", "found: anchors: sizes and ratios of anchors are above 0"),
-        ("model.rpn.iou=[0.7,0.3]", "found: rpn: the two overlaps of iou lie between 0 and 1"),
+        ("model.anchors.sizes=[[8],[16],[32],[64]]", "model.anchors: anchor sizes are given for five levels"),
+        ("model.anchors.sizes=[[0],[8],[16],[32],[64]]", "model.anchors: sizes and ratios of anchors are above 0"),
+        ("model.rpn.iou=[0.7,0.3]", "model.rpn: the two overlaps of iou lie between 0 and 1"),
         ("model.in_channels=3", "found: 3 expected: 1, as data.channels says"),
-        ("patches.size=100", "patches.size: Input should be a multiple of 16 (got 100)"),
+        ("patches.size=100", "patches.size: should be a multiple of 16 (got 100)"),
         ("initial=evil.pth", "no checkpoint needs"),
         ("initial=evil.pkl", "no checkpoint needs"),
         ("initial=half.pth", "archive is broken"),

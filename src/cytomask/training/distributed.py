@@ -97,10 +97,13 @@ def place_of_launcher(config: TrainingConfig) -> tuple[Place, str] | None:
         place = Place(*(int(env[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")))
         meeting, launcher = "env://", "torchrun"
     elif int(env.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
-        slurm = SLURMEnvironment(auto_requeue=False)
         nodes = int(env.get("SLURM_STEP_NUM_NODES", env.get("SLURM_NNODES", 1)))
-        place = Place(slurm.global_rank(), slurm.world_size(), slurm.local_rank(), slurm.world_size() // nodes)
-        meeting, launcher = f"tcp://{slurm.main_address}:{slurm.main_port}", "srun"
+        tasks = int(env["SLURM_STEP_NUM_TASKS"])
+        place = Place(int(env["SLURM_PROCID"]), tasks, int(env["SLURM_LOCALID"]), tasks // nodes)
+        # The first machine, and a port that each job has for itself.
+        first = SLURMEnvironment.resolve_root_node_address(env.get("SLURM_STEP_NODELIST", env["SLURM_NODELIST"]))
+        port = env.get("MASTER_PORT") or 15000 + int(env.get("SLURM_JOB_ID", "0")[-4:])
+        meeting, launcher = f"tcp://{env.get('MASTER_ADDR') or first}:{port}", "srun"
     else:
         return None
     if (place.processes, place.per_node) != (config.devices * config.nodes, config.devices):

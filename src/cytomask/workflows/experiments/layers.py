@@ -173,6 +173,9 @@ def _merge(base: Any, over: Any, place: Place, origins: dict[Place, str]) -> Any
 def _other_kind(base: dict[Any, Any], over: dict[Any, Any], place: Place) -> bool:
     if place in _WHOLE and not base.keys() & over.keys():
         return True
+    if place == ("data", "channels") and "program" in over and "mode" not in over:
+        # A program says the mode by itself.
+        return bool(base.get("mode", "program") != "program")
     return any(key in over and key in base and over[key] != base[key] for key in (*_KINDS, *_ALSO.get(place, ())))
 
 
